@@ -1,0 +1,90 @@
+"""Gives out addresses from a database sequence, and takes them back. Never looks for a gap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from webapp.domain.addresses import FIRST_INDEX, Pool
+from webapp.errors import PoolExhausted
+from webapp.models import AddressSequence, ReleasedAddress
+
+QUARANTINE = timedelta(hours=1)
+"""How long an address rests after its old peer was seen to be gone: a late packet must not reach a new owner."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """An address that was just given out: its index in the pool, and what the index means in each family."""
+
+    index: int
+    ipv4: IPv4Address
+    ipv6: IPv6Address | None
+
+
+def get_next_available_ip(
+    session: Session, server_id: int, pool: Pool, now: datetime, quarantine: timedelta = QUARANTINE
+) -> Lease:
+    """Take the oldest released address whose rest is over, else the next of the sequence.
+
+    Needs a write transaction: the lease rolls back with whatever it was for. The cost does not depend on how
+    many profiles there are. Raises PoolExhausted; nothing was taken.
+    """
+    index = _take_released(session, server_id, pool, now - quarantine)
+    if index is None:
+        index = _take_next(session, server_id, pool)
+    if index is None:
+        raise PoolExhausted
+    return Lease(index, pool.ipv4(index), pool.ipv6(index))
+
+
+def _take_released(session: Session, server_id: int, pool: Pool, rested_before: datetime) -> int | None:
+    oldest = (
+        select(ReleasedAddress.id)
+        .where(
+            ReleasedAddress.server_id == server_id,
+            ReleasedAddress.confirmed_absent_at <= rested_before,
+            ReleasedAddress.address_index.between(FIRST_INDEX, pool.last_index),
+        )
+        .order_by(ReleasedAddress.confirmed_absent_at, ReleasedAddress.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    return session.scalar(
+        delete(ReleasedAddress)
+        .where(ReleasedAddress.id == oldest.scalar_subquery())
+        .returning(ReleasedAddress.address_index)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _take_next(session: Session, server_id: int, pool: Pool) -> int | None:
+    return session.scalar(
+        update(AddressSequence)
+        .where(AddressSequence.server_id == server_id, AddressSequence.next_index <= pool.last_index)
+        .values(next_index=AddressSequence.next_index + 1)
+        .returning(AddressSequence.next_index - 1)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def release_address(
+    session: Session, server_id: int, index: int, public_key: str, now: datetime, *, confirmed: bool
+) -> None:
+    """Give an address back, and order the removal of its key from the interface.
+
+    ``confirmed`` is for a server without an interface: nothing has to be removed, only the quarantine runs.
+    """
+    session.add(
+        ReleasedAddress(
+            server_id=server_id,
+            address_index=index,
+            public_key=public_key,
+            released_at=now,
+            confirmed_absent_at=now if confirmed else None,
+        )
+    )

@@ -1,0 +1,104 @@
+"""The interface of mode ``manage``: made, given its key, port, parameters, addresses and way out, and kept so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from webapp.domain.keys import PrivateKey
+from webapp.domain.wgconf import render_interface
+from webapp.errors import DecryptionFailed, N_, ToolError, ToolForbidden, ToolMissing
+from webapp.services import firewall, link
+from webapp.services.link import Link
+from webapp.services.servers import Problem, ServerView
+from webapp.services.wg import Tools, WireGuardCommand
+
+PACKAGES = {
+    "wg": "apt install wireguard-tools",
+    "ip": "apt install iproute2",
+    "nft": "apt install nftables",
+    "wireguard-go": "apt install wireguard-go",
+}
+"""What to type on Debian for a command that is missing; AmneziaWG's own are in no registry."""
+
+
+@dataclass
+class ManagedInterface:
+    """Keeps one interface as its server's row says. ``private_key`` is asked for when it is needed.
+
+    ``made_by`` tells what carries the interface ("kernel wireguard", "wireguard-go"), None when it was there.
+    """
+
+    tools: Tools
+    private_key: Callable[[], PrivateKey]
+    made_by: str | None = None
+    is_settled: bool = False
+
+    def ensure(self, server: ServerView) -> list[Problem]:
+        """Make what is missing and mend what differs; peers are left as they are.
+
+        Returns what does not stop the tunnel but needs the admin (forwarding, translation). Raises ToolError
+        when the interface itself cannot be had, DecryptionFailed when its key cannot be read.
+        """
+        obfuscated = bool(server.obfuscation)
+        device = Link(self.tools, server.interface, obfuscated=obfuscated)
+        if not link.exists(server.interface):
+            self.is_settled = False
+            self.made_by = device.create()
+        wg = WireGuardCommand(device.command, server.interface)
+        try:
+            state = wg.show()
+        except ToolForbidden:
+            raise
+        if state is None:
+            raise_stale = N_("%(name)s is there but does not answer; its daemon may have died.")
+            device.delete()
+            raise ToolMissing(raise_stale, name=server.interface)
+        if not self.is_settled or state.public_key != server.public_key or state.listen_port != server.listen_port:
+            text = render_interface(self.private_key(), server.listen_port, server.obfuscation)
+            wg.configure(text)
+        pool = server.pool
+        addresses = [address for address in (pool.server_ipv4, pool.server_ipv6) if address is not None]
+        device.settle(list(addresses), server.mtu)
+        problems = self._ensure_way_out(server)
+        self.is_settled = True
+        return problems
+
+    def _ensure_way_out(self, server: ServerView) -> list[Problem]:
+        problems = []
+        for family in link.ensure_forwarding(server.pool.network6 is not None):
+            problems.append(_forwarding_problem(family))
+        try:
+            if not self.is_settled or not firewall.is_loaded(self.tools, server.interface):
+                firewall.load(self.tools, server.interface, server.pool)
+        except ToolError as error:
+            problems.append(problem_of(error, N_("Devices connect but reach only this server")))
+        return problems
+
+
+def problem_of(error: ToolError | DecryptionFailed, title: str) -> Problem:
+    """Return the problem that an error of a command is to the admin, with the line to type where one is known."""
+    command = PACKAGES.get(str(error.values.get("command"))) if isinstance(error, ToolMissing) else None
+    if isinstance(error, ToolForbidden):
+        command = "sudo make run"
+    return Problem(title, str(error), command)
+
+
+def _forwarding_problem(family: str) -> Problem:
+    if family == "ipv6 accept_ra":
+        return Problem(
+            N_("IPv6 is not passed on"),
+            N_("This host gets its own IPv6 from router advertisements and would lose it. Type this first:"),
+            "sysctl -w net.ipv6.conf.all.accept_ra=2 && sysctl -w net.ipv6.conf.default.accept_ra=2",
+        )
+    if family == "ipv6":
+        return Problem(
+            N_("IPv6 is not passed on"),
+            N_("The host does not forward IPv6. Type this on the server:"),
+            "sysctl -w net.ipv6.conf.all.forwarding=1",
+        )
+    return Problem(
+        N_("Nothing is passed on"),
+        N_("The host does not forward IPv4. Type this on the server:"),
+        "sysctl -w net.ipv4.ip_forward=1",
+    )

@@ -1,0 +1,292 @@
+"""Makes the interface's peers equal to the database, and writes down what the interface says.
+
+One function does both the first filling and the smallest change: it compares everything and touches only what
+differs, so a flushed interface, a killed daemon and a new profile are the same case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_network
+
+from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.orm import Session
+
+from webapp.domain.keys import PresharedKey, PublicKey
+from webapp.domain.wgconf import ServerPeer
+from webapp.errors import DecryptionFailed
+from webapp.models import PeerStatus, ReleasedAddress, User, VpnProfile
+from webapp.services.database import Database
+from webapp.services.profiles import PRESHARED_KEY
+from webapp.services.vault import Vault
+from webapp.services.wg import PeerState, WireGuard
+
+COUNTER_COLUMNS = ("endpoint", "latest_handshake", "rx_bytes", "tx_bytes", "counter_rx", "counter_tx")
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredPeer:
+    """A peer that should stand on the interface. ``allowed_ips`` is sorted text as ``dump`` has it."""
+
+    profile_id: int
+    allowed_ips: tuple[str, ...]
+    sealed_preshared_key: bytes
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What should be true of one server, read in one snapshot: never a part of it.
+
+    ``ours`` are all keys of our profiles, also those that are off; ``released`` those to be removed and the
+    moment they were confirmed gone is still open.
+    """
+
+    peers: Mapping[str, DesiredPeer]
+    ours: frozenset[str]
+    released: frozenset[str]
+    statuses: Mapping[int, PeerStatus]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one reconciliation did and saw. ``strangers`` are keys on the interface that are not ours.
+
+    ``unreadable`` are profiles whose preshared key does not open; ``unconfirmed`` are keys that the command
+    took and the interface does not show.
+    """
+
+    added: int
+    removed: int
+    peers: int
+    strangers: tuple[str, ...]
+    unreadable: tuple[int, ...]
+    unconfirmed: tuple[str, ...]
+
+
+class PresharedKeys:
+    """Opens preshared keys, and remembers each by its sealed text: 10,000 are asked for at every change."""
+
+    def __init__(self, vault: Vault) -> None:
+        self.vault = vault
+        self._opened: dict[str, tuple[bytes, PresharedKey]] = {}
+
+    def open(self, public_key: str, sealed: bytes) -> PresharedKey:
+        """Return the preshared key. Raises DecryptionFailed."""
+        known = self._opened.get(public_key)
+        if known is not None and known[0] == sealed:
+            return known[1]
+        key = PresharedKey(self.vault.open(PRESHARED_KEY, public_key, sealed))
+        self._opened[public_key] = (sealed, key)
+        return key
+
+    def forget_all_but(self, public_keys: Mapping[str, object]) -> None:
+        """Drop what no peer needs any more."""
+        for public_key in self._opened.keys() - public_keys.keys():
+            del self._opened[public_key]
+
+
+def load_desired(session: Session, server_id: int, now: datetime) -> Desired:
+    """Read everything that the interface should be, in the session's one snapshot. Raises; never returns a part."""
+    rows = session.execute(
+        select(
+            VpnProfile.id,
+            VpnProfile.public_key,
+            VpnProfile.ipv4_address,
+            VpnProfile.ipv6_address,
+            VpnProfile.preshared_key,
+            VpnProfile.enabled,
+            VpnProfile.expires_at,
+            User.disabled,
+        )
+        .join(User, User.id == VpnProfile.user_id)
+        .where(VpnProfile.server_id == server_id)
+    ).all()
+    peers = {}
+    for row in rows:
+        if row.enabled and not row.disabled and (row.expires_at is None or row.expires_at > now):
+            addresses = [f"{row.ipv4_address}/32"]
+            if row.ipv6_address is not None:
+                addresses.append(f"{row.ipv6_address}/128")
+            peers[row.public_key] = DesiredPeer(row.id, tuple(sorted(addresses)), row.preshared_key)
+    released = session.scalars(
+        select(ReleasedAddress.public_key).where(
+            ReleasedAddress.server_id == server_id, ReleasedAddress.confirmed_absent_at.is_(None)
+        )
+    )
+    statuses = session.scalars(
+        select(PeerStatus)
+        .join(VpnProfile, VpnProfile.id == PeerStatus.profile_id)
+        .where(VpnProfile.server_id == server_id)
+    )
+    return Desired(
+        peers,
+        frozenset(row.public_key for row in rows),
+        frozenset(released),
+        {status.profile_id: status for status in statuses},
+    )
+
+
+def reconcile(
+    db: Database, server_id: int, wg: WireGuard, keys: PresharedKeys, now: datetime, *, removes_strangers: bool
+) -> Outcome:
+    """Compare the interface with the database, touch the peers that differ, and store what is seen then.
+
+    Raises DatabaseUnusable or ToolError: the interface keeps what it had and got so far, nothing is confirmed
+    that was not seen, and the next call does the rest. A missing interface counts as one without peers.
+    """
+    with db.read() as session:
+        desired = load_desired(session, server_id, now)
+    state = wg.show()
+    actual = {} if state is None else state.peers
+    to_add, unreadable = _peers_to_add(desired, actual, keys)
+    to_remove = _keys_to_remove(desired, actual, removes_strangers)
+    if to_remove:
+        wg.remove_peers(to_remove)
+    if to_add:
+        wg.add_peers(to_add)
+    if to_add or to_remove:
+        # The exit code is a promise; what the interface shows is the fact.
+        state = wg.show()
+        actual = {} if state is None else state.peers
+    _store(db, server_id, desired, actual, now)
+    keys.forget_all_but(desired.peers)
+    return Outcome(
+        len(to_add),
+        len(to_remove),
+        len(actual),
+        tuple(sorted(actual.keys() - desired.ours - desired.released)),
+        unreadable,
+        tuple(key for key in desired.peers if key not in actual),
+    )
+
+
+def _peers_to_add(
+    desired: Desired, actual: Mapping[str, PeerState], keys: PresharedKeys
+) -> tuple[list[ServerPeer], tuple[int, ...]]:
+    to_add, unreadable = [], []
+    for public_key, peer in desired.peers.items():
+        try:
+            preshared = keys.open(public_key, peer.sealed_preshared_key)
+        except DecryptionFailed:
+            unreadable.append(peer.profile_id)
+            continue
+        present = actual.get(public_key)
+        if (
+            present is not None
+            and tuple(sorted(present.allowed_ips.split(","))) == peer.allowed_ips
+            and present.preshared_key == preshared.to_base64()
+        ):
+            continue
+        networks = tuple(ip_network(address) for address in peer.allowed_ips)
+        to_add.append(ServerPeer(PublicKey.from_base64(public_key), preshared, networks))
+    return to_add, tuple(unreadable)
+
+
+def _keys_to_remove(desired: Desired, actual: Mapping[str, PeerState], removes_strangers: bool) -> list[str]:
+    if removes_strangers:
+        return [key for key in actual if key not in desired.peers]
+    ours = desired.ours | desired.released
+    return [key for key in actual if key in ours and key not in desired.peers]
+
+
+def _store(
+    db: Database, server_id: int, desired: Desired, actual: Mapping[str, PeerState], now: datetime
+) -> None:
+    """Write down what was seen, in one transaction, and only where it differs from what is stored."""
+    fresh, changed = [], []
+    for public_key, peer in desired.peers.items():
+        seen = actual.get(public_key)
+        status = desired.statuses.get(peer.profile_id)
+        values = _status_values(public_key, status, seen, now)
+        if status is None:
+            if seen is not None:
+                fresh.append({"profile_id": peer.profile_id, "updated_at": now, **values})
+        elif any(getattr(status, column) != value for column, value in values.items()):
+            changed.append({"b_profile_id": peer.profile_id, "updated_at": now, **values})
+    on_interface = {peer.profile_id for key, peer in desired.peers.items() if key in actual}
+    for profile_id, status in desired.statuses.items():
+        is_off = status.public_key not in desired.peers
+        if is_off and status.confirmed_at is not None and profile_id not in on_interface:
+            if status.public_key not in actual:
+                changed.append(
+                    {"b_profile_id": profile_id, "updated_at": now, **_gone_values(status)}
+                )
+    absent = [key for key in desired.released if key not in actual]
+    if not (fresh or changed or absent):
+        return
+    with db.write() as session:
+        if fresh:
+            # A profile deleted since the snapshot has no row to hang on to.
+            alive = set(
+                session.scalars(
+                    select(VpnProfile.id).where(VpnProfile.id.in_([row["profile_id"] for row in fresh]))
+                )
+                if len(fresh) < 500
+                else session.scalars(select(VpnProfile.id).where(VpnProfile.server_id == server_id))
+            )
+            rows = [row for row in fresh if row["profile_id"] in alive]
+            if rows:
+                session.execute(insert(PeerStatus), rows)
+        if changed:
+            columns = {column: bindparam(column) for column in changed[0] if column != "b_profile_id"}
+            session.connection().execute(
+                update(PeerStatus.__table__)
+                .where(PeerStatus.__table__.c.profile_id == bindparam("b_profile_id"))
+                .values(columns),
+                changed,
+            )
+        for start in range(0, len(absent), 500):
+            session.execute(
+                update(ReleasedAddress)
+                .where(
+                    ReleasedAddress.server_id == server_id,
+                    ReleasedAddress.public_key.in_(absent[start : start + 500]),
+                    ReleasedAddress.confirmed_absent_at.is_(None),
+                )
+                .values(confirmed_absent_at=now)
+                .execution_options(synchronize_session=False)
+            )
+
+
+def _status_values(
+    public_key: str, status: PeerStatus | None, seen: PeerState | None, now: datetime
+) -> dict[str, object]:
+    """Return the row that should be stored for a peer; totals grow by what the counters grew since the last look."""
+    if seen is None:
+        assert status is None or status.public_key  # noqa: S101
+        return {"public_key": public_key, "confirmed_at": None} | (
+            {} if status is None else {column: getattr(status, column) for column in COUNTER_COLUMNS}
+        )
+    is_same_key = status is not None and status.public_key == public_key
+    confirmed = status.confirmed_at if status is not None and is_same_key else None
+    before_rx = before_tx = total_rx = total_tx = 0
+    handshake = None
+    if status is not None:
+        total_rx, total_tx, handshake = status.rx_bytes, status.tx_bytes, status.latest_handshake
+        before_rx, before_tx = status.counter_rx, status.counter_tx
+    if seen.latest_handshake:
+        handshake = datetime.fromtimestamp(seen.latest_handshake, UTC)
+    return {
+        "public_key": public_key,
+        "confirmed_at": confirmed or now,
+        "latest_handshake": handshake,
+        "endpoint": seen.endpoint or None,
+        "rx_bytes": total_rx + _growth(before_rx, seen.rx_bytes),
+        "tx_bytes": total_tx + _growth(before_tx, seen.tx_bytes),
+        "counter_rx": seen.rx_bytes,
+        "counter_tx": seen.tx_bytes,
+    }
+
+
+def _gone_values(status: PeerStatus) -> dict[str, object]:
+    kept = {column: getattr(status, column) for column in COUNTER_COLUMNS}
+    return {"public_key": status.public_key, "confirmed_at": None, **kept, "counter_rx": 0, "counter_tx": 0}
+
+
+def _growth(before: int, now: int) -> int:
+    """How much a counter grew; one that is lower than before was reset, and counts from zero."""
+    return now - before if now >= before else now
+
+

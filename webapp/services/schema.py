@@ -1,0 +1,27 @@
+"""Which version the database's tables have, asked without Alembic; bringing them up is the command's."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine, inspect, text
+from sqlalchemy.exc import DBAPIError
+
+from webapp.errors import DatabaseUnusable
+
+CURRENT = "0001"
+"""The newest revision under ``migrations/versions``; a test holds the two together."""
+
+
+def version(engine: Engine) -> str | None:
+    """Return the revision of the tables, or None for a database without any. Raises DatabaseUnusable."""
+    try:
+        with engine.connect() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    except DBAPIError as error:
+        raise DatabaseUnusable from error
+
+
+def is_current(engine: Engine) -> bool:
+    """Whether this code and these tables belong together. Raises DatabaseUnusable."""
+    return version(engine) == CURRENT
