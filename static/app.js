@@ -44,7 +44,12 @@
     }
   });
 
-  const focusWhatMatters = (root) => root.querySelector('[aria-invalid="true"], [data-focus]')?.focus();
+  // The field to mend or the thing to copy; or else, where the pressed button is gone, the part it stood in.
+  const focusWhatMatters = () => {
+    const first = document.querySelector('[aria-invalid="true"], [data-focus]');
+    if (first) first.focus();
+    else if (document.activeElement === document.body) document.querySelector("main [tabindex='-1']")?.focus();
+  };
 
   // What was said about the last action goes when the next one starts; a hidden page does not poll.
   const isPoll = (ctx) => ctx.sourceEvent?.type === "every";
@@ -60,7 +65,7 @@
     if (isPoll(ctx)) return;
     const messages = byId("messages");
     if (messages.childElementCount) messages.scrollIntoView({ block: "nearest" });
-    focusWhatMatters(document);
+    focusWhatMatters();
   });
 
   // The network failed: say so once, and take it back when an answer comes. One lost poll is no news.
@@ -86,5 +91,5 @@
   });
 
   showCopyButtons();
-  focusWhatMatters(document);
+  document.querySelector('[aria-invalid="true"], [data-focus]')?.focus();
 })();

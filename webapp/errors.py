@@ -5,8 +5,9 @@ A sentence is a message id: it is translated where it is shown, and its ``%(name
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 def N_(sentence: str) -> str:
@@ -32,7 +33,7 @@ class FieldProblem:
 
     field: str
     sentence: str
-    values: dict[str, object] = field(default_factory=dict)
+    values: dict[str, object] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.sentence % self.values if self.values else self.sentence

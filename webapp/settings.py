@@ -19,9 +19,9 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from webapp.domain.addresses import Pool
+from webapp.domain.endpoint import Endpoint
 from webapp.domain.keys import PrivateKey, PublicKey
 from webapp.domain.obfuscation import Obfuscation
-from webapp.domain.endpoint import Endpoint
 from webapp.errors import InvalidFields, SettingsInvalid
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -174,7 +174,7 @@ class _Reader:
             )
         if (settings.admin_username is None) != (settings.admin_password is None):
             self.problems.append("ADMIN_USERNAME, ADMIN_PASSWORD: set both or neither")
-        if settings.admin_password is not None and not 8 <= len(settings.admin_password) <= 256:  # noqa: PLR2004
+        if settings.admin_password is not None and not 8 <= len(settings.admin_password) <= 256:
             self.problems.append("ADMIN_PASSWORD: 8 to 256 characters")
         if server.network is not None or server.network6 is not None:
             try:
@@ -213,13 +213,11 @@ class _Reader:
             return None
         if len(value) < characters:
             self.problems.append(f"{name}: is too short; {characters} random characters or more")
-        elif len(set(value)) < 8 or value.lower().startswith(WELL_KNOWN_SECRETS):  # noqa: PLR2004
+        elif len(set(value)) < 8 or value.lower().startswith(WELL_KNOWN_SECRETS):
             self.problems.append(f"{name}: is easy to guess; make one with: openssl rand -hex 32")
         return value
 
-    def parse(
-        self, name: str, convert: Callable[[str], type_T], default: type_T, text: str | None = None
-    ) -> type_T:
+    def parse(self, name: str, convert: Callable[[str], type_T], default: type_T, text: str | None = None) -> type_T:
         value = text if text is not None else self.text(name)
         if value is None:
             return default
@@ -293,7 +291,7 @@ def _host(value: str) -> str:
     try:
         return str(ip_address(value.strip("[]")))
     except ValueError:
-        if len(value) > 253 or not _HOST_NAME.fullmatch(value):  # noqa: PLR2004
+        if len(value) > 253 or not _HOST_NAME.fullmatch(value):
             raise ValueError(f"{value!r} is neither a host name nor an address") from None
         return value.lower()
 

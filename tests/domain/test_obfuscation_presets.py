@@ -1,4 +1,4 @@
-"""Generated sets: valid whatever the dice say, different between servers, alike where presets may not differ."""
+"""Generated sets: valid whatever the dice say, and alike in all that presets may not change."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ def test_a_generated_set_is_valid_and_of_its_generation(generation: str, preset:
 @pytest.mark.parametrize("generation", GENERATED)
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("randbelow", [lambda _: 0, lambda below: below - 1], ids=["lowest", "highest"])
-def test_the_ends_of_the_dice_are_valid_too(
-    generation: str, preset: str, randbelow: Callable[[int], int]
-) -> None:
+def test_the_ends_of_the_dice_are_valid_too(generation: str, preset: str, randbelow: Callable[[int], int]) -> None:
     assert generate(generation, preset=preset, randbelow=randbelow).generation == generation
 
 
@@ -47,8 +45,9 @@ def test_plain_is_the_empty_set() -> None:
         ("2.0", "Jc Jmin Jmax S1 S2 S3 S4 H1 H2 H3 H4 I1"),
         (
             "3.1",
-            "Jc Jmin Jmax S1 S2 S3 S4 H1 H2 H3 H4 I1 HeaderProtectionKey ContentPaddingAddition RekeyAfterTime "
-            "RekeyTimeout RejectAfterTime KeepaliveTimeout MaxHandshakeAttempts RandomTrailers DisableCookies",
+            "Jc Jmin Jmax S1 S2 S3 S4 H1 H2 H3 H4 I1 HeaderProtectionKey ContentPaddingAddition "
+            "RekeyAfterTime RekeyTimeout RejectAfterTime KeepaliveTimeout MaxHandshakeAttempts "
+            "RandomTrailers DisableCookies",
         ),
     ],
 )

@@ -1,8 +1,9 @@
-"""What the browser is given as files: their hashes and sizes, the contrast of the colours, and templates without inline code."""
+"""What the browser is given as files: hashes, sizes, contrast, and templates without inline code."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def _contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
-@pytest.mark.parametrize(("front", "back", "least"), PAIRS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("front", "back", "least"), PAIRS, ids=str)
 def test_contrast_is_enough_in_both_themes(front: str, back: str, least: float, theme: int) -> None:
     colours = _colours()
     assert _contrast(colours[front][theme], colours[back][theme]) >= least
@@ -83,6 +84,19 @@ def test_stylesheet_and_script_fetch_nothing_from_elsewhere() -> None:
     for name in ("app.css", "app.js"):
         text = (STATIC / name).read_text(encoding="utf-8")
         assert not re.search(r"https?://|url\(|@import|data:|eval\(|innerHTML", text), name
+
+
+def test_htmx_asks_its_own_origin_only_and_writes_no_style() -> None:
+    base = (ROOT / "templates" / "base.html").read_text(encoding="utf-8")
+    found = re.search(r"<meta name=\"htmx-config\" content='([^']+)'>", base)
+    assert found
+    assert json.loads(found[1]) == {
+        "mode": "same-origin",
+        "includeIndicatorCSS": False,  # a style sheet of htmx's own
+        "history": False,  # no address is pushed, so there is none to restore
+        "defaultTimeout": 20_000,
+        "defaultSettleDelay": 0,  # settling copies style attributes, which the policy forbids
+    }
 
 
 FORBIDDEN = {

@@ -12,7 +12,7 @@ from webapp.errors import N_
 LONGEST_NAME = 253
 """RFC 1035, section 2.3.4, without the final dot."""
 
-_ENDPOINT = re.compile(r"(?:\[(?P<ipv6>[0-9a-fA-F:.]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
+_ENDPOINT = re.compile(r"(?:\[(?P<ipv6>[0-9a-fA-F.]*:[0-9a-fA-F:.]*)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -55,9 +55,7 @@ class Endpoint:
 
     def __str__(self) -> str:
         """Return the spelling of a file, which ``parse`` reads back."""
-        return (
-            f"[{self.host}]:{self.port}" if isinstance(self.host, IPv6Address) else f"{self.host}:{self.port}"
-        )
+        return f"[{self.host}]:{self.port}" if isinstance(self.host, IPv6Address) else f"{self.host}:{self.port}"
 
 
 def _parse_host(text: str) -> str | IPv4Address | IPv6Address:

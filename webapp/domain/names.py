@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from webapp.errors import FieldProblem, InvalidFields, N_
+from webapp.errors import N_, FieldProblem, InvalidFields
 
 NAME_CHARACTERS = 64
 FILE_NAME_CHARACTERS = 15

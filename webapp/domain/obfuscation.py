@@ -77,26 +77,16 @@ LARGEST_HEADER = 2**31 - 1
 # headers from 0 to 4 for "not set"; the README of the kernel module ends Jc at 128.
 # fmt: off  (one row is one line)
 PARAMETERS: tuple[Parameter, ...] = (
-    Parameter(
-        "Jc", "1.0", Kind.NUMBER, "0", False, N_("How many junk packets go before each handshake."), 1, 128
-    ),
+    Parameter("Jc", "1.0", Kind.NUMBER, "0", False, N_("How many junk packets go before each handshake."), 1, 128),
     Parameter("Jmin", "1.0", Kind.NUMBER, "0", False, N_("The smallest junk packet, in bytes."), 1),
     Parameter("Jmax", "1.0", Kind.NUMBER, "0", False, N_("The largest junk packet, in bytes."), 1),
     Parameter("S1", "1.0", Kind.NUMBER, "0", True, N_("Random bytes before the first handshake message.")),
     Parameter("S2", "1.0", Kind.NUMBER, "0", True, N_("Random bytes before the answer to a handshake.")),
     Parameter("S3", "2.0", Kind.NUMBER, "0", True, N_("Random bytes before the reply of a busy server.")),
-    Parameter(
-        "S4", "2.0", Kind.NUMBER, "0", True, N_("Random bytes before every data packet; they cost MTU.")
-    ),
-    Parameter(
-        "H1", "1.0", Kind.HEADER, "1", True, N_("The type of the first handshake message."), 1, LARGEST_HEADER
-    ),
-    Parameter(
-        "H2", "1.0", Kind.HEADER, "2", True, N_("The type of the answer to a handshake."), 1, LARGEST_HEADER
-    ),
-    Parameter(
-        "H3", "1.0", Kind.HEADER, "3", True, N_("The type of the reply of a busy server."), 1, LARGEST_HEADER
-    ),
+    Parameter("S4", "2.0", Kind.NUMBER, "0", True, N_("Random bytes before every data packet; they cost MTU.")),
+    Parameter("H1", "1.0", Kind.HEADER, "1", True, N_("The type of the first handshake message."), 1, LARGEST_HEADER),
+    Parameter("H2", "1.0", Kind.HEADER, "2", True, N_("The type of the answer to a handshake."), 1, LARGEST_HEADER),
+    Parameter("H3", "1.0", Kind.HEADER, "3", True, N_("The type of the reply of a busy server."), 1, LARGEST_HEADER),
     Parameter("H4", "1.0", Kind.HEADER, "4", True, N_("The type of a data packet."), 1, LARGEST_HEADER),
     Parameter("I1", "1.5", Kind.PACKET, "", False, N_("A decoy packet, sent before each handshake.")),
     Parameter("I2", "1.5", Kind.PACKET, "", False, N_("A second decoy packet, sent after I1.")),
@@ -107,17 +97,11 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("ContentPaddingAddition", "3.0", Kind.RANGE, "0", False, N_("Extra bytes inside each packet.")),
     Parameter("RekeyAfterTime", "3.0", Kind.RANGE, "120", False, N_("Seconds until keys are renewed."), 1),
     Parameter("RekeyTimeout", "3.0", Kind.RANGE, "5", False, N_("Seconds between handshake attempts."), 1),
-    Parameter(
-        "RejectAfterTime", "3.0", Kind.RANGE, "180", False, N_("Seconds until old keys are refused."), 1
-    ),
-    Parameter(
-        "KeepaliveTimeout", "3.0", Kind.RANGE, "10", False, N_("Seconds of silence before a keepalive."), 1
-    ),
+    Parameter("RejectAfterTime", "3.0", Kind.RANGE, "180", False, N_("Seconds until old keys are refused."), 1),
+    Parameter("KeepaliveTimeout", "3.0", Kind.RANGE, "10", False, N_("Seconds of silence before a keepalive."), 1),
     Parameter("MaxHandshakeAttempts", "3.0", Kind.RANGE, "18", False, N_("Attempts before giving up."), 1),
     Parameter("RandomTrailers", "3.1", Kind.SWITCH, "off", True, N_("Handshakes end with random bytes.")),
-    Parameter(
-        "DisableCookies", "3.1", Kind.SWITCH, "off", False, N_("A busy server sends no cookie replies.")
-    ),
+    Parameter("DisableCookies", "3.1", Kind.SWITCH, "off", False, N_("A busy server sends no cookie replies.")),
 )
 # fmt: on
 
@@ -157,9 +141,7 @@ class Obfuscation(Mapping[str, str]):
             if parameter is None:
                 found.append(FieldProblem(name, N_("This is not a parameter of AmneziaWG.")))
             elif stripped and parameter.name in texts:
-                found.append(
-                    FieldProblem(parameter.name, N_("%(name)s is set twice."), {"name": parameter.name})
-                )
+                found.append(FieldProblem(parameter.name, N_("%(name)s is set twice."), {"name": parameter.name}))
             elif stripped:
                 try:
                     texts[parameter.name] = parameter.canonical(stripped)

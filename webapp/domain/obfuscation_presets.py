@@ -1,7 +1,8 @@
 """Fresh parameter sets for a server: random where both ends must agree, by preset where each decides alone.
 
-The bounds are those of AmneziaVPN's own installer (awgInstaller, protocolConstants.h): the apps have met such
-sets before. Only S3 and S4 are never 0 here, and the widths of the header ranges are our own.
+The bounds of what must match are those of AmneziaVPN's own installer (awgInstaller, protocolConstants.h), and so
+is the junk of "balanced": the apps have met such sets before. Only S3 and S4 are never 0 here, and the widths of
+the header ranges are our own.
 """
 
 from __future__ import annotations
@@ -55,9 +56,7 @@ def dns_query(randbelow: RandBelow) -> str:
     """Return a decoy that is a DNS question (RFC 1035, section 4.1) for a common name; its id is random."""
     name = COMMON_NAMES[randbelow(len(COMMON_NAMES))]
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
-    flags_and_counts = bytes.fromhex(
-        "0100 0001 0000 0000 0000"
-    )  # Recursion desired; one question, nothing else.
+    flags_and_counts = bytes.fromhex("0100 0001 0000 0000 0000")  # Recursion desired; one question, nothing else.
     return f"<r 2><b 0x{(flags_and_counts + labels).hex()}0000010001>"  # Root label, type A, class IN.
 
 
@@ -156,10 +155,7 @@ def _header_ranges(randbelow: RandBelow) -> dict[str, str]:
 
 
 def _single_headers(randbelow: RandBelow) -> dict[str, str]:
-    return {
-        name: str(_between(quarter, randbelow))
-        for name, quarter in zip(HEADERS, _header_quarters(), strict=True)
-    }
+    return {name: str(_between(quarter, randbelow)) for name, quarter in zip(HEADERS, _header_quarters(), strict=True)}
 
 
 def _third_generation(randbelow: RandBelow) -> dict[str, str]:

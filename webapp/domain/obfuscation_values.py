@@ -25,10 +25,8 @@ class Kind(StrEnum):
 LARGEST_RANDOM_PART = 1000
 """The N of ``<r N>``: amneziawg-go up to 0.2.15 refuses more, and every version dies of a negative one."""
 
-_SPAN = re.compile(r"(?P<low>[0-9]{1,20})(?:-(?P<high>[0-9]{1,20}))?")
-_TAG = re.compile(
-    r"<b 0x(?P<bytes>(?:[0-9a-fA-F]{2})+)>|<(?P<random>r|rc|rd) (?P<count>[0-9]{1,20})>|<(?P<time>t)>"
-)
+_SPAN = re.compile(r"(?P<low>[0-9]{1,20})(?: ?- ?(?P<high>[0-9]{1,20}))?")
+_TAG = re.compile(r"<b 0x(?P<bytes>(?:[0-9a-fA-F]{2})+)>|<(?P<random>r|rc|rd) (?P<count>[0-9]{1,20})>|<(?P<time>t)>")
 _SWITCH = {"on": "on", "1": "on", "true": "on", "off": "off", "0": "off", "false": "off"}
 
 
@@ -59,9 +57,10 @@ def _canonical_number(text: str, low: int, high: int) -> str | None:
 
 
 def _canonical_span(text: str, low: int, high: int) -> str | None:
-    if _SPAN.fullmatch(compact := re.sub(r" *- *", "-", text)) is None:
+    try:
+        first, last = span(text)
+    except ValueError:
         return None
-    first, last = span(compact)
     if not low <= first <= last <= high:
         return None
     return str(first) if first == last else f"{first}-{last}"
@@ -106,22 +105,14 @@ class Spelling:
 
 
 SPELLINGS = {
-    Kind.NUMBER: Spelling(
-        _canonical_number, N_("%(name)s must be a whole number from %(lowest)s to %(highest)s.")
-    ),
+    Kind.NUMBER: Spelling(_canonical_number, N_("%(name)s must be a whole number from %(lowest)s to %(highest)s.")),
     Kind.HEADER: Spelling(
         _canonical_span,
-        N_(
-            "%(name)s must be a number or a range such as 100-200, smaller end first, "
-            "from %(lowest)s to %(highest)s."
-        ),
+        N_("%(name)s must be a number or a range such as 100-200, smaller end first, from %(lowest)s to %(highest)s."),
     ),
     Kind.RANGE: Spelling(
         _canonical_span,
-        N_(
-            "%(name)s must be a number or a range such as 100-120, smaller end first, "
-            "from %(lowest)s to %(highest)s."
-        ),
+        N_("%(name)s must be a number or a range such as 100-120, smaller end first, from %(lowest)s to %(highest)s."),
     ),
     Kind.PACKET: Spelling(
         _canonical_packet,

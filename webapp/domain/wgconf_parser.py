@@ -113,9 +113,7 @@ _INTERFACE_KEYS = _fold(
     *("PreUp", "PostUp", "PreDown", "PostDown", "SaveConfig", "Table"),
     *_PARAMETERS,
 )
-_PEER_KEYS = _fold(
-    "PublicKey", "PresharedKey", "Endpoint", "AllowedIPs", "PersistentKeepalive", "AdvancedSecurity"
-)
+_PEER_KEYS = _fold("PublicKey", "PresharedKey", "Endpoint", "AllowedIPs", "PersistentKeepalive", "AdvancedSecurity")
 _HEADINGS = {"[interface]": False, "[peer]": True}
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
@@ -154,9 +152,7 @@ class _Section:
             try:
                 converted.append(convert(text))
             except ValueError:
-                raise ConfigInvalid(
-                    line, N_("Line %(line)s: the value of %(key)s cannot be used."), key=key
-                ) from None
+                raise ConfigInvalid(line, N_("Line %(line)s: the value of %(key)s cannot be used."), key=key) from None
         return converted
 
 
@@ -276,7 +272,7 @@ def _keepalive(text: str) -> int:
 
 
 def _only_address(text: str) -> str:
-    """Refuse what ``ipaddress`` takes and ``wg`` does not: dotted netmasks, and zones (any text can be one)."""
+    """Refuse what ``ipaddress`` takes and ``wg`` does not: dotted netmasks, and zones of any text."""
     if not re.fullmatch("[0-9a-fA-F:.]+(/[0-9]{1,3})?", text):
         raise ValueError("not an address")
     return text

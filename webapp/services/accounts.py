@@ -9,9 +9,10 @@ from typing import Protocol
 
 from sqlalchemy import Select, exists, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from webapp.domain.names import name_key, parse_name
-from webapp.errors import FieldProblem, InvalidFields, LinkDead, N_, NameTaken, NotFound, SignInFailed
+from webapp.errors import N_, FieldProblem, InvalidFields, LinkDead, NameTaken, NotFound, SignInFailed
 from webapp.models import SetupLink, User
 from webapp.services import audit, throttle
 from webapp.services.audit import Actor
@@ -21,7 +22,7 @@ from webapp.services.secret_tokens import hash_token, make_token
 PASSWORD_CHARACTERS = (8, 256)
 SETUP_LINK_LIFE = timedelta(days=1)
 # The hash of no password at all: an unknown name costs the same work as a known one.
-_NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$7k3kndW/vAV7q1AcvF2wag$drUU9wYx3cJIEHYtNL0PXzrhpVHPKVQQKYTDoCWPhAc"  # noqa: S105
+_NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$7k3kndW/vAV7q1AcvF2wag$drUU9wYx3cJIEHYtNL0PXzrhpVHPKVQQKYTDoCWPhAc"
 
 
 class PasswordHasher(Protocol):
@@ -116,9 +117,7 @@ class AccountService:
                 return None
             session.execute(update(SetupLink).where(SetupLink.used_at.is_(None)).values(used_at=now))
             token = make_token()
-            session.add(
-                SetupLink(token_hash=hash_token(token), created_at=now, expires_at=now + SETUP_LINK_LIFE)
-            )
+            session.add(SetupLink(token_hash=hash_token(token), created_at=now, expires_at=now + SETUP_LINK_LIFE))
             return token
 
     def check_setup_link(self, token: str) -> None:
@@ -184,6 +183,10 @@ class AccountService:
         if row is None:
             raise NotFound(N_("There is nobody named %(name)s."), name=username)
         return person_of(row)
+
+    def usernames(self, session: Session) -> dict[int, str]:
+        """Return everybody's name by id."""
+        return {row.id: row.username for row in session.execute(select(User.id, User.username))}
 
     def _live_link(self, token: str, now: datetime) -> Select[tuple[int]]:
         return select(SetupLink.id).where(

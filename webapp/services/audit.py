@@ -23,9 +23,7 @@ CONSOLE = Actor("console")
 AGENT = Actor("agent")
 
 
-def record(
-    session: Session, actor: Actor, action: str, subject: str, now: datetime, outcome: str = "done"
-) -> None:
+def record(session: Session, actor: Actor, action: str, subject: str, now: datetime, outcome: str = "done") -> None:
     """Add one event to the session's transaction. ``action`` is ``noun.verb``; nothing secret goes in."""
     session.add(
         AuditEvent(

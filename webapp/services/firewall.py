@@ -20,9 +20,9 @@ def ruleset(interface: str, pool: Pool) -> str:
     segment follows the tunnel's MTU: without that, "connected, but no page loads" on networks that drop ICMP.
     """
     table = f"inet {table_name(interface)}"
-    sources = [f"    ip saddr {pool.network} oifname != \"{interface}\" masquerade"]
+    sources = [f'    ip saddr {pool.network} oifname != "{interface}" masquerade']
     if pool.network6 is not None:
-        sources.append(f"    ip6 saddr {pool.network6} oifname != \"{interface}\" masquerade")
+        sources.append(f'    ip6 saddr {pool.network6} oifname != "{interface}" masquerade')
     clamp = "tcp flags syn tcp option maxseg size set rt mtu"
     return "\n".join(
         [
@@ -35,8 +35,8 @@ def ruleset(interface: str, pool: Pool) -> str:
             "  }",
             "  chain forward {",
             "    type filter hook forward priority mangle; policy accept;",
-            f"    oifname \"{interface}\" {clamp}",
-            f"    iifname \"{interface}\" {clamp}",
+            f'    oifname "{interface}" {clamp}',
+            f'    iifname "{interface}" {clamp}',
             "  }",
             "}",
             "",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from webapp.domain.keys import PrivateKey
 from webapp.domain.wgconf import render_interface
-from webapp.errors import DecryptionFailed, N_, ToolError, ToolForbidden, ToolMissing
+from webapp.errors import N_, DecryptionFailed, ToolError, ToolForbidden, ToolMissing
 from webapp.services import firewall, link
 from webapp.services.link import Link
 from webapp.services.servers import Problem, ServerView
@@ -40,29 +40,30 @@ class ManagedInterface:
         Returns what does not stop the tunnel but needs the admin (forwarding, translation). Raises ToolError
         when the interface itself cannot be had, DecryptionFailed when its key cannot be read.
         """
-        obfuscated = bool(server.obfuscation)
-        device = Link(self.tools, server.interface, obfuscated=obfuscated)
+        device = Link(self.tools, server.interface, obfuscated=bool(server.obfuscation))
         if not link.exists(server.interface):
             self.is_settled = False
             self.made_by = device.create()
-        wg = WireGuardCommand(device.command, server.interface)
-        try:
-            state = wg.show()
-        except ToolForbidden:
-            raise
-        if state is None:
-            raise_stale = N_("%(name)s is there but does not answer; its daemon may have died.")
-            device.delete()
-            raise ToolMissing(raise_stale, name=server.interface)
-        if not self.is_settled or state.public_key != server.public_key or state.listen_port != server.listen_port:
-            text = render_interface(self.private_key(), server.listen_port, server.obfuscation)
-            wg.configure(text)
+        if not self.is_settled:
+            self.configure(server)
         pool = server.pool
-        addresses = [address for address in (pool.server_ipv4, pool.server_ipv6) if address is not None]
-        device.settle(list(addresses), server.mtu)
+        device.settle([address for address in (pool.server_ipv4, pool.server_ipv6) if address], server.mtu)
         problems = self._ensure_way_out(server)
         self.is_settled = True
         return problems
+
+    def configure(self, server: ServerView) -> None:
+        """Give the interface its key, port and parameters. Raises as ``ensure``.
+
+        An interface of that name that is no WireGuard interface is refused by the command and left as it is.
+        """
+        text = render_interface(self.private_key(), server.listen_port, server.obfuscation)
+        self.wg(server).configure(text)
+
+    def wg(self, server: ServerView) -> WireGuardCommand:
+        """Return the command that speaks to the server's interface. Raises ToolMissing."""
+        device = Link(self.tools, server.interface, obfuscated=bool(server.obfuscation))
+        return WireGuardCommand(device.command, server.interface)
 
     def _ensure_way_out(self, server: ServerView) -> list[Problem]:
         problems = []

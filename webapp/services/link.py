@@ -112,7 +112,7 @@ class Link:
         return run([self.tools.ip, *words], command="ip")
 
 
-def can_manage(tools: Tools, name: str) -> bool:
+def can_manage(tools: Tools) -> bool:
     """Whether an interface could be made here: the right, the tools, and a kernel type or a daemon with ``tun``."""
     if not may_configure() or tools.ip is None or (tools.wg or tools.awg) is None:
         return False
@@ -182,5 +182,3 @@ def _lives_by_router_advertisements() -> bool:
             if accept == "1":
                 return True
     return False
-
-

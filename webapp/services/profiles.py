@@ -17,7 +17,7 @@ from webapp.domain.keys import PresharedKey, PrivateKey
 from webapp.domain.names import name_key, next_name, parse_name, safe_file_name
 from webapp.domain.states import State, profile_state
 from webapp.domain.wgconf import ClientConfig, generate_config
-from webapp.errors import LimitReached, N_, NameTaken, NotFound, NotReady
+from webapp.errors import N_, LimitReached, NameTaken, NotFound, NotReady
 from webapp.models import PeerStatus, User, VpnProfile
 from webapp.services import audit
 from webapp.services.allocator import get_next_available_ip, release_address
@@ -269,7 +269,7 @@ class ProfileService:
         with self.db.write() as session:
             session.execute(update(VpnProfile).where(*which).values(delivered_revision=revision))
 
-    def change_profile(  # noqa: PLR0913
+    def change_profile(
         self,
         user_id: int,
         profile_id: int,
@@ -326,9 +326,7 @@ class ProfileService:
             )
             session.execute(delete(PeerStatus).where(PeerStatus.profile_id == row.id))
             session.execute(
-                delete(VpnProfile)
-                .where(VpnProfile.id == row.id)
-                .execution_options(synchronize_session=False)
+                delete(VpnProfile).where(VpnProfile.id == row.id).execution_options(synchronize_session=False)
             )
             ring(session)
             audit.record(session, actor, "profile.delete", row.name, now)
@@ -337,9 +335,7 @@ class ProfileService:
     def _own_row(self, session: Session, user_id: int, profile_id: int) -> VpnProfile:
         if not 0 < profile_id <= LARGEST_ID:
             raise NotFound
-        row = session.scalar(
-            select(VpnProfile).where(VpnProfile.id == profile_id, VpnProfile.user_id == user_id)
-        )
+        row = session.scalar(select(VpnProfile).where(VpnProfile.id == profile_id, VpnProfile.user_id == user_id))
         if row is None:
             raise NotFound
         return row

@@ -17,11 +17,11 @@ from sqlalchemy.orm import Session
 from webapp.domain.keys import PresharedKey, PublicKey
 from webapp.domain.wgconf import ServerPeer
 from webapp.errors import DecryptionFailed
-from webapp.models import PeerStatus, ReleasedAddress, User, VpnProfile
+from webapp.models import ChangeSeq, PeerStatus, ReleasedAddress, User, VpnProfile
 from webapp.services.database import Database
 from webapp.services.profiles import PRESHARED_KEY
 from webapp.services.vault import Vault
-from webapp.services.wg import PeerState, WireGuard
+from webapp.services.wg import InterfaceState, PeerState, WireGuard
 
 COUNTER_COLUMNS = ("endpoint", "latest_handshake", "rx_bytes", "tx_bytes", "counter_rx", "counter_tx")
 
@@ -39,27 +39,34 @@ class DesiredPeer:
 class Desired:
     """What should be true of one server, read in one snapshot: never a part of it.
 
-    ``ours`` are all keys of our profiles, also those that are off; ``released`` those to be removed and the
-    moment they were confirmed gone is still open.
+    ``change_seq`` is the snapshot's; ``valid_until`` is when the next profile expires (None: none will). ``ours``
+    are all keys of our profiles, also those that are off; ``released`` those whose removal is not confirmed yet.
     """
 
+    change_seq: int
+    valid_until: datetime | None
     peers: Mapping[str, DesiredPeer]
     ours: frozenset[str]
     released: frozenset[str]
     statuses: Mapping[int, PeerStatus]
 
+    def holds(self, change_seq: int, now: datetime) -> bool:
+        """Whether the snapshot is still true: nothing changed since, and nobody expired."""
+        return self.change_seq == change_seq and (self.valid_until is None or self.valid_until > now)
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one reconciliation did and saw. ``strangers`` are keys on the interface that are not ours.
+    """What one reconciliation did and saw.
 
-    ``unreadable`` are profiles whose preshared key does not open; ``unconfirmed`` are keys that the command
+    ``state`` is the interface as it was left (None: there is none). ``strangers`` are keys on it that are not
+    ours; ``unreadable`` are profiles whose preshared key does not open; ``unconfirmed`` are keys that the command
     took and the interface does not show.
     """
 
     added: int
     removed: int
-    peers: int
+    state: InterfaceState | None
     strangers: tuple[str, ...]
     unreadable: tuple[int, ...]
     unconfirmed: tuple[str, ...]
@@ -89,6 +96,7 @@ class PresharedKeys:
 
 def load_desired(session: Session, server_id: int, now: datetime) -> Desired:
     """Read everything that the interface should be, in the session's one snapshot. Raises; never returns a part."""
+    change_seq = session.scalars(select(ChangeSeq.value)).one()
     rows = session.execute(
         select(
             VpnProfile.id,
@@ -121,6 +129,8 @@ def load_desired(session: Session, server_id: int, now: datetime) -> Desired:
         .where(VpnProfile.server_id == server_id)
     )
     return Desired(
+        change_seq,
+        min((row.expires_at for row in rows if row.expires_at and row.expires_at > now), default=None),
         peers,
         frozenset(row.public_key for row in rows),
         frozenset(released),
@@ -128,38 +138,55 @@ def load_desired(session: Session, server_id: int, now: datetime) -> Desired:
     )
 
 
-def reconcile(
-    db: Database, server_id: int, wg: WireGuard, keys: PresharedKeys, now: datetime, *, removes_strangers: bool
-) -> Outcome:
-    """Compare the interface with the database, touch the peers that differ, and store what is seen then.
+class Reconciler:
+    """Keeps the peers of one server. It remembers the last snapshot, so that an idle look costs no reading."""
 
-    Raises DatabaseUnusable or ToolError: the interface keeps what it had and got so far, nothing is confirmed
-    that was not seen, and the next call does the rest. A missing interface counts as one without peers.
-    """
-    with db.read() as session:
-        desired = load_desired(session, server_id, now)
-    state = wg.show()
-    actual = {} if state is None else state.peers
-    to_add, unreadable = _peers_to_add(desired, actual, keys)
-    to_remove = _keys_to_remove(desired, actual, removes_strangers)
-    if to_remove:
-        wg.remove_peers(to_remove)
-    if to_add:
-        wg.add_peers(to_add)
-    if to_add or to_remove:
-        # The exit code is a promise; what the interface shows is the fact.
+    def __init__(self, db: Database, vault: Vault, server_id: int) -> None:
+        self.db = db
+        self.server_id = server_id
+        self._keys = PresharedKeys(vault)
+        self._desired: Desired | None = None
+
+    def reconcile(self, wg: WireGuard, now: datetime, *, removes_strangers: bool) -> Outcome:
+        """Compare the interface with the database, touch the peers that differ, and store what is seen then.
+
+        Raises DatabaseUnusable or ToolError: the interface keeps what it had and got so far, nothing is
+        confirmed that was not seen, and the next call does the rest. A missing interface counts as one without
+        peers.
+        """
+        desired = self._read(now)
         state = wg.show()
         actual = {} if state is None else state.peers
-    _store(db, server_id, desired, actual, now)
-    keys.forget_all_but(desired.peers)
-    return Outcome(
-        len(to_add),
-        len(to_remove),
-        len(actual),
-        tuple(sorted(actual.keys() - desired.ours - desired.released)),
-        unreadable,
-        tuple(key for key in desired.peers if key not in actual),
-    )
+        to_add, unreadable = _peers_to_add(desired, actual, self._keys)
+        to_remove = _keys_to_remove(desired, actual, removes_strangers)
+        if state is not None and to_remove:
+            wg.remove_peers(to_remove)
+        if state is not None and to_add:
+            wg.add_peers(to_add)
+        if state is not None and (to_add or to_remove):
+            # The exit code is a promise; what the interface shows is the fact.
+            state = wg.show()
+            actual = {} if state is None else state.peers
+        if _store(self.db, self.server_id, desired, actual, now):
+            self._desired = None
+        return Outcome(
+            len(to_add),
+            len(to_remove),
+            state,
+            tuple(sorted(actual.keys() - desired.ours - desired.released)),
+            unreadable,
+            tuple(key for key in desired.peers if key not in actual),
+        )
+
+    def _read(self, now: datetime) -> Desired:
+        """Return the desired peers: the remembered ones while nothing changed and nobody expired."""
+        known = self._desired
+        with self.db.read() as session:
+            if known is not None and known.holds(session.scalars(select(ChangeSeq.value)).one(), now):
+                return known
+            self._desired = load_desired(session, self.server_id, now)
+        self._keys.forget_all_but(self._desired.peers)
+        return self._desired
 
 
 def _peers_to_add(
@@ -191,10 +218,8 @@ def _keys_to_remove(desired: Desired, actual: Mapping[str, PeerState], removes_s
     return [key for key in actual if key in ours and key not in desired.peers]
 
 
-def _store(
-    db: Database, server_id: int, desired: Desired, actual: Mapping[str, PeerState], now: datetime
-) -> None:
-    """Write down what was seen, in one transaction, and only where it differs from what is stored."""
+def _store(db: Database, server_id: int, desired: Desired, actual: Mapping[str, PeerState], now: datetime) -> bool:
+    """Write down what was seen, in one transaction, where it differs from what is stored; say whether it did."""
     fresh, changed = [], []
     for public_key, peer in desired.peers.items():
         seen = actual.get(public_key)
@@ -205,24 +230,19 @@ def _store(
                 fresh.append({"profile_id": peer.profile_id, "updated_at": now, **values})
         elif any(getattr(status, column) != value for column, value in values.items()):
             changed.append({"b_profile_id": peer.profile_id, "updated_at": now, **values})
-    on_interface = {peer.profile_id for key, peer in desired.peers.items() if key in actual}
+    wanted_ids = {peer.profile_id for peer in desired.peers.values()}
     for profile_id, status in desired.statuses.items():
-        is_off = status.public_key not in desired.peers
-        if is_off and status.confirmed_at is not None and profile_id not in on_interface:
-            if status.public_key not in actual:
-                changed.append(
-                    {"b_profile_id": profile_id, "updated_at": now, **_gone_values(status)}
-                )
+        is_gone = profile_id not in wanted_ids and status.public_key not in actual
+        if is_gone and status.confirmed_at is not None:
+            changed.append({"b_profile_id": profile_id, "updated_at": now, **_gone_values(status)})
     absent = [key for key in desired.released if key not in actual]
     if not (fresh or changed or absent):
-        return
+        return False
     with db.write() as session:
         if fresh:
             # A profile deleted since the snapshot has no row to hang on to.
             alive = set(
-                session.scalars(
-                    select(VpnProfile.id).where(VpnProfile.id.in_([row["profile_id"] for row in fresh]))
-                )
+                session.scalars(select(VpnProfile.id).where(VpnProfile.id.in_([row["profile_id"] for row in fresh])))
                 if len(fresh) < 500
                 else session.scalars(select(VpnProfile.id).where(VpnProfile.server_id == server_id))
             )
@@ -248,6 +268,7 @@ def _store(
                 .values(confirmed_absent_at=now)
                 .execution_options(synchronize_session=False)
             )
+    return True
 
 
 def _status_values(
@@ -288,5 +309,3 @@ def _gone_values(status: PeerStatus) -> dict[str, object]:
 def _growth(before: int, now: int) -> int:
     """How much a counter grew; one that is lower than before was reset, and counts from zero."""
     return now - before if now >= before else now
-
-

@@ -25,3 +25,10 @@ def version(engine: Engine) -> str | None:
 def is_current(engine: Engine) -> bool:
     """Whether this code and these tables belong together. Raises DatabaseUnusable."""
     return version(engine) == CURRENT
+
+
+def mismatch(found: str | None) -> str:
+    """Return the sentence that says what to do about tables of another version than this code's."""
+    if found is None:
+        return "DATABASE_URL: this database has no tables yet; type: postern db upgrade (make run does it)"
+    return f"DATABASE_URL: its tables are version {found}, this code wants {CURRENT}; type: postern db upgrade"

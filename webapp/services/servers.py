@@ -17,8 +17,16 @@ from webapp.domain.endpoint import Endpoint
 from webapp.domain.keys import PrivateKey, PublicKey
 from webapp.domain.obfuscation import Obfuscation, default_mtu
 from webapp.domain.obfuscation_presets import generate
-from webapp.errors import FieldProblem, InvalidFields, N_, NotPermitted, NotReady, SettingsInvalid
-from webapp.models import AddressSequence, AgentReport, ChangeSeq, Installation, PeerStatus, Server, VpnProfile
+from webapp.errors import N_, FieldProblem, InvalidFields, NotPermitted, NotReady, SettingsInvalid
+from webapp.models import (
+    AddressSequence,
+    AgentReport,
+    ChangeSeq,
+    Installation,
+    PeerStatus,
+    Server,
+    VpnProfile,
+)
 from webapp.services import audit
 from webapp.services.audit import Actor
 from webapp.services.database import Database, ring
@@ -170,9 +178,7 @@ class ServerService:
                 decided = row.interface_mode
                 if decided == "off" and not has_profiles:
                     decided = None  # Nothing hangs on it yet: what was installed since is used.
-            mode = decide_mode(
-                wanted_mode, decided, interface_exists=interface_exists, can_manage=can_manage
-            )
+            mode = decide_mode(wanted_mode, decided, interface_exists=interface_exists, can_manage=can_manage)
             if row is None:
                 row = self._new_row(mode, now)
                 session.add(row)
@@ -233,9 +239,7 @@ class ServerService:
         if private is not None:
             public = public_key_of(private)
             if pinned.public_key not in (None, public):
-                raise SettingsInvalid(
-                    ["WG_SERVER_PUBLIC_KEY, WG_SERVER_PRIVATE_KEY: do not belong together"]
-                )
+                raise SettingsInvalid(["WG_SERVER_PUBLIC_KEY, WG_SERVER_PRIVATE_KEY: do not belong together"])
             if row.public_key != str(public):
                 row.public_key = str(public)
                 row.private_key = self.vault.seal(PRIVATE_KEY, str(public), private.raw)

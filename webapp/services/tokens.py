@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from webapp.domain.names import parse_name
-from webapp.errors import FieldProblem, InvalidFields, N_, NotFound
+from webapp.errors import N_, FieldProblem, InvalidFields, NotFound
 from webapp.models import ApiToken, User
 from webapp.services import audit
 from webapp.services.accounts import Person, person_of
@@ -54,9 +54,7 @@ class TokenService:
         self.db = db
         self.clock = clock
 
-    def create_token(
-        self, user_id: int, name: str, scope: str, actor: Actor, lifetime: timedelta | None = None
-    ) -> str:
+    def create_token(self, user_id: int, name: str, scope: str, actor: Actor, lifetime: timedelta | None = None) -> str:
         """Store a new token and return its text, which nobody can see again. None as lifetime: no end.
 
         Raises InvalidFields for a bad name or scope, or when the person has 50 already; nothing was stored then.
@@ -93,13 +91,9 @@ class TokenService:
     def list_tokens(self, user_id: int) -> Sequence[TokenView]:
         """Return the person's tokens, the newest first."""
         with self.db.read() as session:
-            rows = session.scalars(
-                select(ApiToken).where(ApiToken.user_id == user_id).order_by(ApiToken.id.desc())
-            )
+            rows = session.scalars(select(ApiToken).where(ApiToken.user_id == user_id).order_by(ApiToken.id.desc()))
             return [
-                TokenView(
-                    row.id, row.name, row.prefix, row.scope, row.created_at, row.expires_at, row.last_used_at
-                )
+                TokenView(row.id, row.name, row.prefix, row.scope, row.created_at, row.expires_at, row.last_used_at)
                 for row in rows
             ]
 
@@ -107,9 +101,7 @@ class TokenService:
         """Delete one of the person's tokens. Raises NotFound for a missing or somebody else's."""
         with self.db.write() as session:
             name = session.scalar(
-                delete(ApiToken)
-                .where(ApiToken.id == token_id, ApiToken.user_id == user_id)
-                .returning(ApiToken.name)
+                delete(ApiToken).where(ApiToken.id == token_id, ApiToken.user_id == user_id).returning(ApiToken.name)
             )
             if name is None:
                 raise NotFound

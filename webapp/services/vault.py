@@ -1,4 +1,4 @@
-"""Encryption at rest: one master key outside the database, one derived key per purpose, every value bound to its row."""
+"""Encryption at rest: a master key outside the database, one derived key per purpose, every value bound to its row."""
 
 from __future__ import annotations
 

@@ -51,9 +51,7 @@ class Tools:
             found = shutil.which(name, path=path)
             return None if found is None else os.path.abspath(found)
 
-        return cls(
-            which("wg"), which("awg"), which("wireguard-go"), which("amneziawg-go"), which("ip"), which("nft")
-        )
+        return cls(which("wg"), which("awg"), which("wireguard-go"), which("amneziawg-go"), which("ip"), which("nft"))
 
 
 def run(
@@ -168,8 +166,8 @@ class _Child:
                 if ready[fd] & select.POLLHUP:
                     poll.unregister(fd)
             if self.pidfd in ready:
-                for fd in outputs:
-                    outputs[fd].extend(_drain(fd))
+                for fd, chunks in outputs.items():
+                    chunks.extend(_drain(fd))
                 return b"".join(outputs[self.stdout]), b"".join(outputs[self.stderr])
 
     def _feed(self, rest: memoryview) -> memoryview:
@@ -331,9 +329,7 @@ class WireGuardCommand:
 
     def remove_peers(self, public_keys: Sequence[str]) -> None:
         for start in range(0, len(public_keys), BATCH):
-            removals = [
-                word for key in public_keys[start : start + BATCH] for word in ("peer", key, "remove")
-            ]
+            removals = [word for key in public_keys[start : start + BATCH] for word in ("peer", key, "remove")]
             run([self.command, "set", self.interface, *removals])
 
     def configure(self, text: str) -> None:

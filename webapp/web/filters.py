@@ -1,4 +1,4 @@
-"""How sizes and moments are put into words on a page. Pure functions; the words are translated where they are shown."""
+"""How sizes and moments are put into words on a page. Pure; the words are translated where they are shown."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DAYS = (
 
 @dataclass(frozen=True)
 class Phrase:
-    """A message id and what fills its places. A template says it with ``_(phrase.message, **phrase.values)``."""
+    """A message id and what fills its places; a template says ``_(phrase.message, **phrase.values)``."""
 
     message: str
     values: dict[str, object] = field(default_factory=dict)

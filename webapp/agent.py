@@ -1,0 +1,269 @@
+"""The loop that makes the interface equal to the database: wait for a change, reconcile, report."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, astuple
+from datetime import datetime, timedelta
+from pathlib import Path
+from threading import Event
+from typing import IO, Protocol
+
+from sqlalchemy import select, update
+
+from webapp.domain.keys import PrivateKey
+from webapp.errors import N_, AppError, DatabaseUnusable, DecryptionFailed, ToolError
+from webapp.models import AgentReport, ChangeSeq, Server
+from webapp.services import link
+from webapp.services.database import Database, ring, sqlite_path
+from webapp.services.interface import ManagedInterface, problem_of
+from webapp.services.reconcile import Outcome, Reconciler
+from webapp.services.servers import PRIVATE_KEY, Problem, ServerService, ServerView
+from webapp.services.vault import Vault
+from webapp.services.wg import Tools, WireGuardCommand
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 2.0
+LOOK_EVERY_MANY_S = 5.0
+MANY_PEERS = 500
+"""Up to so many peers the interface is looked at every 2 s, above every 5 s: an idle agent costs little."""
+REPORT_EVERY = timedelta(seconds=10)
+LISTEN_EVERY_S = 0.1
+
+
+class Bell(Protocol):
+    """Tells that a transaction changed peers."""
+
+    def wait(self, timeout_s: float, stop: Event) -> None:
+        """Return when something changed, when ``stop`` is set, or after the timeout."""
+
+
+class SqliteBell:
+    """Listens to an SQLite file: ``PRAGMA data_version`` on a connection that holds no transaction.
+
+    The pragma costs microseconds and moves with every commit of another connection; only then ``change_seq`` is
+    compared, so that the agent's own reports do not wake it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection: sqlite3.Connection | None = None
+        self._data_version = -1
+        self._change_seq = -1
+
+    def wait(self, timeout_s: float, stop: Event) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not stop.is_set() and time.monotonic() < deadline:
+            try:
+                if self._has_rung():
+                    return
+            except sqlite3.Error:
+                self._close()
+            stop.wait(min(LISTEN_EVERY_S, max(0.0, deadline - time.monotonic())))
+
+    def _has_rung(self) -> bool:
+        if self._connection is None:
+            self._connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, isolation_level=None)
+        (data_version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        if data_version == self._data_version:
+            return False
+        self._data_version = data_version
+        (change_seq,) = self._connection.execute("SELECT value FROM change_seq").fetchone()
+        has_rung = change_seq != self._change_seq
+        self._change_seq = change_seq
+        return has_rung
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+        # After a reconnection everything is read again.
+        self._connection, self._data_version, self._change_seq = None, -1, -1
+
+
+class PollingBell:
+    """Asks any database for ``change_seq`` twice a second."""
+
+    EVERY_S = 0.5
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self._change_seq = -1
+
+    def wait(self, timeout_s: float, stop: Event) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not stop.is_set() and time.monotonic() < deadline:
+            with suppress(DatabaseUnusable), self.db.read() as session:
+                change_seq = session.scalars(select(ChangeSeq.value)).one()
+                if change_seq != self._change_seq:
+                    self._change_seq = change_seq
+                    return
+            stop.wait(min(self.EVERY_S, max(0.0, deadline - time.monotonic())))
+
+
+def bell_of(db: Database) -> Bell:
+    """Return the quickest bell that the database has."""
+    path = sqlite_path(str(db.engine.url.render_as_string(hide_password=False)))
+    return PollingBell(db) if path is None else SqliteBell(path)
+
+
+class Agent:
+    """One server's agent. It holds no truth of its own: killed at any moment, the next one goes on."""
+
+    def __init__(
+        self, db: Database, vault: Vault, servers: ServerService, tools: Tools, clock: Callable[[], datetime]
+    ) -> None:
+        self.db = db
+        self.vault = vault
+        self.servers = servers
+        self.tools = tools
+        self.clock = clock
+        self._reconciler: Reconciler | None = None
+        self._interface = ManagedInterface(tools, self._private_key)
+        self._reported: tuple[object, ...] = ()
+        self._reported_at: datetime | None = None
+        self._way_out_problems: list[Problem] = []
+        self.problems: list[Problem] = []
+        self._ensured_at = float("-inf")
+
+    def run(self, stop: Event, bell: Bell) -> None:
+        """Work until ``stop`` is set; the interface stays as it is then. Never raises for a foreseen trouble."""
+        while not stop.is_set():
+            peers = 0
+            try:
+                outcome = self.cycle()
+                peers = 0 if outcome is None or outcome.state is None else len(outcome.state.peers)
+            except AppError as error:
+                log.warning("this cycle failed, the next one tries again: %s", error)
+                stop.wait(1.0)
+            bell.wait(LOOK_EVERY_S if peers <= MANY_PEERS else LOOK_EVERY_MANY_S, stop)
+
+    def cycle(self) -> Outcome | None:
+        """Look once, mend what differs, and report; None where there was no interface to look at.
+
+        What a command could not do is reported, not raised. Raises DatabaseUnusable.
+        """
+        with self.db.read() as session:
+            server = self.servers.current(session)
+        if self._reconciler is None or self._reconciler.server_id != server.id:
+            self._reconciler = Reconciler(self.db, self.vault, server.id)
+        outcome = None
+        problems: list[Problem] = []
+        try:
+            if server.mode == "manage":
+                outcome = self._manage(server)
+                problems += self._way_out_problems
+            elif server.mode == "adopt":
+                outcome = self._adopt(server, problems)
+        except (ToolError, DecryptionFailed) as error:
+            log.warning("%s: %s", server.interface, error)
+            self._interface.is_settled = False
+            problems.append(problem_of(error, N_("The tunnel cannot be brought up to date")))
+        if outcome is not None:
+            problems += _problems_of(outcome, server)
+        self.problems = problems
+        self._report(server, outcome, problems)
+        return outcome
+
+    def _manage(self, server: ServerView) -> Outcome:
+        is_due = time.monotonic() - self._ensured_at >= LOOK_EVERY_S
+        if is_due or not self._interface.is_settled or not link.exists(server.interface):
+            self._way_out_problems = self._interface.ensure(server)
+            self._ensured_at = time.monotonic()
+        assert self._reconciler is not None  # noqa: S101
+        wg = self._interface.wg(server)
+        outcome = self._reconciler.reconcile(wg, self.clock(), removes_strangers=True)
+        state = outcome.state
+        if state is not None and (state.public_key, state.listen_port) != (server.public_key, server.listen_port):
+            log.warning("%s had another key or port; it gets its own back", server.interface)
+            self._interface.configure(server)
+        return outcome
+
+    def _adopt(self, server: ServerView, problems: list[Problem]) -> Outcome | None:
+        assert self._reconciler is not None  # noqa: S101
+        if not link.exists(server.interface):
+            sentence = N_("%(interface)s is not there. It was not made by Postern, so Postern waits for it.")
+            problems.append(Problem(N_("The interface is missing"), sentence % {"interface": server.interface}))
+            return None
+        wg: WireGuardCommand = self._interface.wg(server)
+        outcome = self._reconciler.reconcile(wg, self.clock(), removes_strangers=False)
+        state = outcome.state
+        if state is not None and state.public_key is not None:
+            self._learn(server, str(state.public_key), state.listen_port)
+        return outcome
+
+    def _learn(self, server: ServerView, public_key: str, listen_port: int) -> None:
+        """Store what an adopted interface says of itself: files need its key."""
+        if str(server.public_key) == public_key and server.listen_port == listen_port:
+            return
+        with self.db.write() as session:
+            session.execute(
+                update(Server)
+                .where(Server.id == server.id)
+                .values(public_key=public_key, listen_port=listen_port, revision=Server.revision + 1)
+            )
+            ring(session)
+
+    def _private_key(self) -> PrivateKey:
+        with self.db.read() as session:
+            row = session.scalars(select(Server).order_by(Server.id).limit(1)).one()
+        if row.private_key is None or row.public_key is None:
+            raise DecryptionFailed(N_("The server has no private key stored; set WG_SERVER_PRIVATE_KEY."))
+        return PrivateKey(self.vault.open(PRIVATE_KEY, row.public_key, row.private_key))
+
+    def _report(self, server: ServerView, outcome: Outcome | None, problems: list[Problem]) -> None:
+        """Write the report when it says something new, and every 10 s as a sign of life."""
+        now = self.clock()
+        facts: dict[str, object] = {
+            "interface": server.interface,
+            "is_up": outcome is not None and outcome.state is not None,
+            "made_by": self._interface.made_by,
+            "strangers": [] if outcome is None else list(outcome.strangers[:50]),
+            "tools": {name: path is not None for name, path in asdict(self.tools).items()},
+        }
+        said = (server.id, tuple(problems), repr(facts))
+        is_fresh = self._reported_at is not None and timedelta(0) <= now - self._reported_at < REPORT_EVERY
+        if said == self._reported and is_fresh:
+            return
+        with self.db.write() as session:
+            session.merge(
+                AgentReport(
+                    server_id=server.id,
+                    seen_at=now,
+                    problems=[list(astuple(problem)) for problem in problems],
+                    facts=facts,
+                )
+            )
+        self._reported, self._reported_at = said, now
+
+
+def _problems_of(outcome: Outcome, server: ServerView) -> list[Problem]:
+    problems = []
+    if outcome.unreadable:
+        ids = ", ".join(str(profile_id) for profile_id in outcome.unreadable[:10])
+        sentence = N_("The stored keys of these profiles cannot be read: %(ids)s.") % {"ids": ids}
+        problems.append(Problem(N_("Some keys cannot be read"), sentence))
+    if outcome.unconfirmed and not outcome.unreadable:
+        sentence = N_("%(interface)s does not show %(count)s devices that it was given.")
+        values = {"interface": server.interface, "count": len(outcome.unconfirmed)}
+        problems.append(Problem(N_("Some devices are not live"), sentence % values))
+    return problems
+
+
+def lead(data_dir: Path) -> IO[bytes] | None:
+    """Take the lead among the agents of this machine; None where another one has it. Held until it is closed."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = open(os.open(data_dir / "agent.lock", os.O_RDWR | os.O_CREAT, 0o600), "wb")  # noqa: SIM115
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock

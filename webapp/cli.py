@@ -1,0 +1,248 @@
+"""The ``postern`` command: reads words, calls one service, prints. Stdout is for scripts, stderr for all else."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event
+
+from webapp.errors import AppError, InvalidFields, SettingsInvalid
+from webapp.services import schema
+from webapp.services.audit import CONSOLE
+from webapp.services.database import open_database
+from webapp.settings import Settings
+from webapp.wiring import Services, build_services
+
+PAGE = 500
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 refused with a sentence, 2 wrong words or settings."""
+    os.umask(0o077)
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments) or 0)
+    except SettingsInvalid as error:
+        _say("The settings cannot be used:", *(f"  {problem}" for problem in error.problems))
+        return 2
+    except InvalidFields as error:
+        _say(*(f"{problem.field}: {problem}" for problem in error.problems))
+        return 1
+    except AppError as error:
+        _say(str(error))
+        if error.__cause__ is not None:
+            _say(f"  ({type(error.__cause__).__name__}: {str(error.__cause__).splitlines()[0][:200]})")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="postern", description="Hand out AmneziaWG profiles from this server.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    user = commands.add_parser("user", help="people").add_subparsers(metavar="ACTION", required=True)
+    create = _command(user, "create", create_user, "make an account (asks for a password)")
+    create.add_argument("name", metavar="NAME")
+    create.add_argument("--admin", action="store_true", help="may manage the server")
+    how = create.add_mutually_exclusive_group()
+    how.add_argument("--password-stdin", action="store_true", help="read the password from standard input")
+    how.add_argument("--no-password", action="store_true", help="nobody can sign in; profiles work all the same")
+
+    profile = commands.add_parser("profile", help="profiles").add_subparsers(metavar="ACTION", required=True)
+    create = _command(profile, "create", create_profile, "make a profile and print its file, nothing else")
+    create.add_argument("--user", required=True, metavar="NAME", help="whose it is")
+    create.add_argument("name", metavar="NAME")
+    listing = _command(profile, "list", list_profiles, "list profiles: id, person, name, addresses, state")
+    listing.add_argument("--user", metavar="NAME", help="of one person only")
+
+    token = commands.add_parser("token", help="tokens for scripts").add_subparsers(metavar="ACTION", required=True)
+    create = _command(token, "create", create_token, "make a token and print it on the last line, once")
+    create.add_argument("--user", required=True, metavar="NAME")
+    create.add_argument("--name", default="command line", help="what to call it in lists")
+    create.add_argument("--scope", default="all", choices=("all", "manage", "read"))
+
+    agent = _command(commands, "agent", run_agent, "keep the interface equal to the database")
+    agent.add_argument("--once", action="store_true", help="look once and stop")
+
+    database = commands.add_parser("db", help="the database").add_subparsers(metavar="ACTION", required=True)
+    _command(database, "upgrade", upgrade_database, "make or update the tables, the server's row and the first admin")
+
+    _command(commands, "doctor", run_doctor, "what is there, what is missing, what to type")
+    link = _command(commands, "setup-link", print_setup_link, "print a fresh one-time link while there is no user")
+    link.add_argument("--quiet", action="store_true", help="print nothing when there is a user already")
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int | None],
+    summary: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+@contextmanager
+def _services(*, any_schema: bool = False) -> Iterator[Services]:
+    """Open the database of the environment's settings; a wrong version of its tables is refused by name."""
+    settings = Settings.from_env()
+    db = open_database(settings.database_url)
+    try:
+        if not any_schema:
+            found = schema.version(db.engine)
+            if found != schema.CURRENT:
+                raise SettingsInvalid([schema.mismatch(found)])
+        services = build_services(settings, db)
+        if not any_schema:
+            with db.read() as session:
+                services.servers.check_key(session)
+        yield services
+    finally:
+        db.close()
+
+
+def create_user(arguments: argparse.Namespace) -> None:
+    """``postern user create NAME [--admin] [--password-stdin]``"""
+    if arguments.no_password:
+        password = None
+    elif arguments.password_stdin:
+        password = sys.stdin.readline().rstrip("\n")
+    else:
+        password = getpass.getpass("Password: ")
+        if getpass.getpass("Again: ") != password:
+            raise AppError("The two passwords are not the same.")
+    with _services() as services:
+        person = services.accounts.create_user(arguments.name, password, is_admin=arguments.admin)
+    _say(f"{person.username} can sign in now." if password else f"{person.username} was made, without a password.")
+
+
+def create_profile(arguments: argparse.Namespace) -> None:
+    """``postern profile create --user NAME NAME``"""
+    with _services() as services:
+        person = services.accounts.find(arguments.user)
+        with services.db.read() as session:
+            # Asked first: a profile whose file cannot be printed would only be in the way.
+            services.servers.current(session).check_complete()
+        profile = services.profiles.create_profile(person.id, arguments.name, CONSOLE)
+        with services.db.read() as session:
+            file = services.profiles.profile_file(session, person.id, str(profile.id))
+        services.profiles.mark_delivered(person.id, profile.id, file.revision)
+    sys.stdout.write(file.text)
+
+
+def list_profiles(arguments: argparse.Namespace) -> None:
+    """``postern profile list [--user NAME]``"""
+    with _services() as services, services.db.read() as session:
+        user_id = None if arguments.user is None else services.accounts.find(arguments.user).id
+        names = services.accounts.usernames(session)
+        after: int | None = 0
+        while after is not None:
+            page = services.profiles.list_profiles(session, user_id, limit=PAGE, after=after)
+            for item in page.items:
+                addresses = ",".join(filter(None, (item.ipv4_address, item.ipv6_address)))
+                print(item.id, names[item.user_id], item.name, addresses, item.state, sep="\t")
+            after = page.next_id
+
+
+def create_token(arguments: argparse.Namespace) -> None:
+    """``postern token create --user NAME [--name …] [--scope …]``"""
+    with _services() as services:
+        person = services.accounts.find(arguments.user)
+        token = services.tokens.create_token(person.id, arguments.name, arguments.scope, CONSOLE)
+    _say("Keep this token safe: it is shown this once.")
+    print(token)
+
+
+def run_agent(arguments: argparse.Namespace) -> int:
+    """``postern agent [--once]``"""
+    from webapp.agent import Agent, bell_of, lead
+
+    logging.basicConfig(level=logging.INFO, format="agent: %(message)s")
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with _services() as services:
+        held = lead(services.settings.data_dir)
+        if held is None:
+            _say("Another agent leads on this machine" + ("." if arguments.once else "; this one waits."))
+            while held is None and not arguments.once and not stop.wait(1.0):
+                held = lead(services.settings.data_dir)
+            if held is None:
+                return 0
+        with held:
+            agent = Agent(services.db, services.vault, services.servers, services.tools, services.clock)
+            if arguments.once:
+                agent.cycle()
+                for problem in agent.problems:
+                    _say(f"{problem.title}: {problem.sentence}")
+                return 1 if agent.problems else 0
+            agent.run(stop, bell_of(services.db))
+    return 0
+
+
+def upgrade_database(arguments: argparse.Namespace) -> None:
+    """``postern db upgrade``"""
+    from webapp.services import link, migrator
+
+    with _services(any_schema=True) as services:
+        settings = services.settings
+        if migrator.upgrade(services.db, settings.data_dir):
+            _say(f"The database is at version {schema.CURRENT} now.")
+        server, is_new = services.servers.prepare(
+            settings.interface_mode,
+            services.tools,
+            interface_exists=link.exists(settings.server.interface),
+            can_manage=link.can_manage(services.tools),
+        )
+        if is_new:
+            kind = f"AmneziaWG {server.obfuscation.generation}" if server.obfuscation else "plain WireGuard"
+            _say(f"The server is made: {server.interface}, mode {server.mode}, {kind}.")
+        elif settings.interface_mode == "auto" and server.mode == "off" and link.can_manage(services.tools):
+            _say("An interface could be made here now. To switch: INTERFACE_MODE=manage make run")
+        if services.accounts.ensure_admin(settings.admin_username, settings.admin_password):
+            _say(f"The first admin is {settings.admin_username}.")
+
+
+def print_setup_link(arguments: argparse.Namespace) -> int:
+    """``postern setup-link``"""
+    with _services() as services:
+        token = services.accounts.make_setup_link()
+        if token is None:
+            if not arguments.quiet:
+                _say("There is a user already; sign in instead.")
+            return 0 if arguments.quiet else 1
+        print(f"{services.settings.public_url}/setup?token={token}")
+    return 0
+
+
+def run_doctor(arguments: argparse.Namespace) -> int:
+    """``postern doctor``"""
+    from webapp.doctor import diagnose
+
+    findings = diagnose(Settings.from_env())
+    for finding in findings:
+        print(f"{'ok     ' if finding.is_well else 'MISSING'} {finding.subject}: {finding.seen}")
+        if finding.command is not None:
+            print(f"        type: {finding.command}")
+    return 0 if all(finding.is_well for finding in findings) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
