@@ -76,7 +76,7 @@ class SqliteBell:
             return False
         self._data_version = data_version
         (change_seq,) = self._connection.execute("SELECT value FROM change_seq").fetchone()
-        has_rung = change_seq != self._change_seq
+        has_rung: bool = change_seq != self._change_seq
         self._change_seq = change_seq
         return has_rung
 

@@ -64,7 +64,7 @@ def _parse_host(text: str) -> str | IPv4Address | IPv6Address:
         return ip_address(text)
     except ValueError:
         pass
-    if text.isascii() or len(text) > LONGEST_NAME:
+    if text.isascii():
         return text.lower()
     try:
         name = text.encode("idna").decode()

@@ -184,11 +184,15 @@ class AccountService:
             raise NotFound(N_("There is nobody named %(name)s."), name=username)
         return person_of(row)
 
+    def profile_limit(self, session: Session, user_id: int) -> int | None:
+        """Return how many profiles the person may have; None is no limit."""
+        return session.scalar(select(User.profile_limit).where(User.id == user_id))
+
     def usernames(self, session: Session) -> dict[int, str]:
         """Return everybody's name by id."""
         return {row.id: row.username for row in session.execute(select(User.id, User.username))}
 
-    def _live_link(self, token: str, now: datetime) -> Select[tuple[int]]:
+    def _live_link(self, token: str, now: datetime) -> Select[int]:
         return select(SetupLink.id).where(
             SetupLink.token_hash == hash_token(token),
             SetupLink.used_at.is_(None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
@@ -40,8 +40,9 @@ UNCHANGED: Any = object()
 class ProfileView:
     """A profile as pages and API show it. Never a private key.
 
-    ``rx_bytes`` and ``tx_bytes`` are the server's: received from and sent to the device. ``is_outdated``: the
-    server changed since this file was last downloaded. ``user_id`` is whose it is.
+    ``rx_bytes`` and ``tx_bytes`` are the server's: received from and sent to the device. ``outdated``: the
+    server changed since this file was last downloaded. ``user_id`` is whose it is. ``pending_reason`` is why a
+    pending one cannot become ready right now, None while it only takes a moment.
     """
 
     id: int
@@ -50,7 +51,7 @@ class ProfileView:
     file_name: str
     state: State
     enabled: bool
-    is_outdated: bool
+    outdated: bool
     ipv4_address: str
     ipv6_address: str | None
     public_key: str
@@ -60,6 +61,7 @@ class ProfileView:
     rx_bytes: int
     tx_bytes: int
     notes: str
+    pending_reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,16 @@ class ProfilePage:
 
 @dataclass(frozen=True)
 class ProfileFile:
-    """A client's file: its name with ``.conf``, its text, and the server's revision that it carries."""
+    """A client's file: its name with ``.conf``, its text, and the server's revision that it carries.
 
+    ``is_delivered``: the person downloaded this revision before.
+    """
+
+    profile_id: int
     file_name: str
     text: str
     revision: int
+    is_delivered: bool
 
 
 class ProfileService:
@@ -144,7 +151,7 @@ class ProfileService:
         if user is None:
             raise NotFound
         if user.profile_limit is not None:
-            count = session.scalar(select(func.count()).where(VpnProfile.user_id == user_id)) or 0
+            count = self.count_profiles(session, user_id)
             if count >= user.profile_limit:
                 raise LimitReached(None, count=count, limit=user.profile_limit)
         self._check_name(session, user_id, name)
@@ -178,6 +185,10 @@ class ProfileService:
 
         return safe_file_name(name, is_taken, secrets.randbelow)
 
+    def count_profiles(self, session: Session, user_id: int) -> int:
+        """Return how many profiles the person has."""
+        return session.scalar(select(func.count()).where(VpnProfile.user_id == user_id)) or 0
+
     def list_profiles(
         self,
         session: Session,
@@ -205,6 +216,7 @@ class ProfileService:
                 query = query.where(VpnProfile.id < before)
         rows = session.execute(query.limit(min(limit, LARGEST_PAGE) + 1)).all()
         views = [_view(row, status, server, is_disabled=off, now=now) for row, status, off in rows]
+        views = self._with_reasons(session, server, views)
         if len(views) <= limit:
             return ProfilePage(views, None)
         return ProfilePage(views[:limit], views[limit - 1].id)
@@ -218,7 +230,16 @@ class ProfileService:
         if found is None:
             raise NotFound
         row, status, is_disabled = found
-        return _view(row, status, self.servers.current(session), is_disabled=is_disabled, now=self.clock())
+        server = self.servers.current(session)
+        view = _view(row, status, server, is_disabled=is_disabled, now=self.clock())
+        return self._with_reasons(session, server, [view])[0]
+
+    def _with_reasons(self, session: Session, server: ServerView, views: list[ProfileView]) -> list[ProfileView]:
+        """Say of the pending ones what stands in their way, by the agent's last report."""
+        if not any(view.state == State.PENDING for view in views):
+            return views
+        reason = self.servers.report(session, server.id).pending_reason
+        return [replace(view, pending_reason=reason) if view.state == State.PENDING else view for view in views]
 
     def find_profile(self, session: Session, user_id: int, ref: str) -> ProfileView:
         """Return the person's profile by its id (digits) or its name. Raises NotFound."""
@@ -260,7 +281,8 @@ class ProfileService:
                 persistent_keepalive=server.persistent_keepalive,
             )
         )
-        return ProfileFile(f"{row.file_name}.conf", text, server.revision)
+        is_delivered = row.delivered_revision == server.revision
+        return ProfileFile(row.id, f"{row.file_name}.conf", text, server.revision, is_delivered)
 
     def mark_delivered(self, user_id: int, profile_id: int, revision: int) -> None:
         """Remember which revision of the server's data the person has now; no write when it is known."""
@@ -341,7 +363,7 @@ class ProfileService:
         return row
 
 
-def _with_status() -> Select[tuple[VpnProfile, PeerStatus | None, bool]]:
+def _with_status() -> Select[VpnProfile, PeerStatus, bool]:
     return (
         select(VpnProfile, PeerStatus, User.disabled)
         .join(User, User.id == VpnProfile.user_id)
@@ -367,7 +389,7 @@ def _view(
             now=now,
         ),
         enabled=row.enabled,
-        is_outdated=row.delivered_revision is not None and row.delivered_revision < server.revision,
+        outdated=row.delivered_revision is not None and row.delivered_revision < server.revision,
         ipv4_address=row.ipv4_address,
         ipv6_address=row.ipv6_address,
         public_key=row.public_key,

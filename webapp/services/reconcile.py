@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_network
+from typing import Any
 
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Session
 from webapp.domain.keys import PresharedKey, PublicKey
 from webapp.domain.wgconf import ServerPeer
 from webapp.errors import DecryptionFailed
-from webapp.models import ChangeSeq, PeerStatus, ReleasedAddress, User, VpnProfile
+from webapp.models import Base, ChangeSeq, PeerStatus, ReleasedAddress, User, VpnProfile
 from webapp.services.database import Database
 from webapp.services.profiles import PRESHARED_KEY
 from webapp.services.vault import Vault
@@ -250,11 +251,10 @@ def _store(db: Database, server_id: int, desired: Desired, actual: Mapping[str, 
             if rows:
                 session.execute(insert(PeerStatus), rows)
         if changed:
-            columns = {column: bindparam(column) for column in changed[0] if column != "b_profile_id"}
+            table = Base.metadata.tables[PeerStatus.__tablename__]
+            columns: dict[str, Any] = {column: bindparam(column) for column in changed[0] if column != "b_profile_id"}
             session.connection().execute(
-                update(PeerStatus.__table__)
-                .where(PeerStatus.__table__.c.profile_id == bindparam("b_profile_id"))
-                .values(columns),
+                update(table).where(table.c.profile_id == bindparam("b_profile_id")).values(columns),
                 changed,
             )
         for start in range(0, len(absent), 500):

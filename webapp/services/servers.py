@@ -94,6 +94,15 @@ class ServerReport:
     problems: tuple[Problem, ...]
     facts: dict[str, Any]
 
+    @property
+    def pending_reason(self) -> str | None:
+        """Why peers do not become live right now, for a person; None while the agent is at work."""
+        if not self.is_alive:
+            return N_("The part of the server that lets devices in is not running.")
+        if not self.facts.get("is_up", True) and self.problems:
+            return self.problems[0].sentence
+        return None
+
 
 def decide_mode(wanted: str, decided: str | None, *, interface_exists: bool, can_manage: bool) -> str:
     """Return the interface mode to store. ``auto`` decides once: what ``decided`` says stays.

@@ -40,7 +40,7 @@ def count_try(session: Session, limits: dict[str, int], now: datetime) -> Thrott
     for key, limit in limits.items():
         statement = insert(ThrottleCounter).values(key=key, window_start=now, count=1)
         is_over = ThrottleCounter.window_start <= now - WINDOW
-        counted = session.execute(
+        count, window_start = session.execute(
             statement.on_conflict_do_update(
                 index_elements=["key"],
                 set_={
@@ -49,8 +49,8 @@ def count_try(session: Session, limits: dict[str, int], now: datetime) -> Thrott
                 },
             ).returning(ThrottleCounter.count, ThrottleCounter.window_start)
         ).one()
-        if counted.count > limit:
-            wait = counted.window_start + WINDOW - now
+        if count > limit:
+            wait = window_start + WINDOW - now
             verdict = Throttled(int(wait.total_seconds()) + 1)
     return verdict
 

@@ -97,8 +97,8 @@ class TokenService:
                 for row in rows
             ]
 
-    def revoke_token(self, user_id: int, token_id: int, actor: Actor) -> None:
-        """Delete one of the person's tokens. Raises NotFound for a missing or somebody else's."""
+    def revoke_token(self, user_id: int, token_id: int, actor: Actor) -> str:
+        """Delete one of the person's tokens and return its name. Raises NotFound for a missing or a foreign one."""
         with self.db.write() as session:
             name = session.scalar(
                 delete(ApiToken).where(ApiToken.id == token_id, ApiToken.user_id == user_id).returning(ApiToken.name)
@@ -106,6 +106,7 @@ class TokenService:
             if name is None:
                 raise NotFound
             audit.record(session, actor, "token.delete", name, self.clock())
+            return name
 
     def find(self, session: Session, token: str) -> TokenHolder | None:
         """Return who holds the token, or None: unknown, revoked, expired, or the person is disabled."""
