@@ -39,7 +39,9 @@ class Services:
     clock: Callable[[], datetime] = utc_now
 
 
-def build_services(settings: Settings, db: Database, tools: Tools | None = None) -> Services:
+def build_services(
+    settings: Settings, db: Database, tools: Tools | None = None, *, clock: Callable[[], datetime] = utc_now
+) -> Services:
     """Wire the services to one database. Tools are looked for on PATH unless they are given.
 
     Raises SettingsInvalid when the kept secrets in DATA_DIR cannot be read or made.
@@ -47,15 +49,16 @@ def build_services(settings: Settings, db: Database, tools: Tools | None = None)
     tools = tools or Tools.find()
     vault = Vault(vault_service.encryption_key(settings))
     keys = KeyMaker(tools)
-    servers = ServerService(db, vault, settings.server, keys, utc_now)
+    servers = ServerService(db, vault, settings.server, keys, clock)
     return Services(
         settings=settings,
         db=db,
         vault=vault,
         tools=tools,
-        accounts=AccountService(db, Argon2Hasher(), utc_now),
-        sessions=SessionService(db, utc_now),
-        tokens=TokenService(db, utc_now),
+        accounts=AccountService(db, Argon2Hasher(), clock),
+        sessions=SessionService(db, clock),
+        tokens=TokenService(db, clock),
         servers=servers,
-        profiles=ProfileService(db, vault, keys, servers, utc_now),
+        profiles=ProfileService(db, vault, keys, servers, clock),
+        clock=clock,
     )

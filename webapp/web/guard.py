@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from flask import Flask, Request, g, request, session
+from flask import Flask, Request, request, session
 from flask_login import AnonymousUserMixin, UserMixin, current_user
 from werkzeug.exceptions import BadRequest
 
@@ -146,7 +146,6 @@ def _check_person() -> None:
         return  # No such page: the error handler answers.
     if not current_user.is_authenticated:
         raise NotSignedIn
-    g.is_private = True
     scope = current_user.scope
     if scope is not None and scope not in (READING if request.method in SAFE_METHODS else CHANGING):
         raise NotPermitted(N_("This token may not do this."))

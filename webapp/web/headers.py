@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 
 from webapp.web.context import services
 
@@ -39,6 +39,5 @@ def _add_headers(response: Response) -> Response:
     if request.endpoint != "static":
         # The same address answers a page, a fragment or a problem, for this person only.
         response.vary.update(("Accept", "Cookie", "HX-Request"))
-        if g.get("is_private") or "Set-Cookie" in headers or response.status_code >= 400:
-            headers["Cache-Control"] = "no-store"
+        headers["Cache-Control"] = "no-store"
     return response

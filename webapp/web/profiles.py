@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -129,8 +130,9 @@ def qr(profile_id: int) -> Response:
         code = segno.make_qr(file.text, error="l")
     except segno.DataOverflowError as error:
         raise NotReady(N_("This file is too large for a QR code. Download it instead.")) from error
-    drawing = code.svg_inline(omitsize=True, border=4, svgclass=None, lineclass=None, svgns=True, xmldecl=False)
-    return FileResponse(drawing.encode(), content_type="image/svg+xml")
+    drawing = io.BytesIO()
+    code.save(drawing, kind="svg", omitsize=True, border=4, svgclass=None, lineclass=None, xmldecl=False)
+    return FileResponse(drawing.getvalue(), content_type="image/svg+xml")
 
 
 @bp.route("/<int:profile_id>/delete", methods=["GET", "POST"])

@@ -14,14 +14,14 @@ def wants_fragment() -> bool:
     return bool(request.htmx)
 
 
-def show(page: str, fragment: str | None = None, *, status: int = 200, **context: Any) -> Response:
+def show(page: str, fragment: str | None = None, /, *, status: int = 200, **context: Any) -> Response:
     """Render the page, or for htmx its fragment; without a fragment both get the page."""
     template = fragment if fragment is not None and wants_fragment() else page
     response: Response = make_response(render_template(template, **context), status)
     return response
 
 
-def done(location: str, message: str, fragment: str | None = None, **context: Any) -> Response:
+def done(location: str, message: str, fragment: str | None = None, /, **context: Any) -> Response:
     """Answer a POST that worked: the changed fragment for htmx, else a flash and 303 to the location."""
     if fragment is not None and wants_fragment():
         response: Response = make_response(render_template(fragment, **context), 200)
