@@ -24,7 +24,7 @@ def create_app(settings: Settings, tools: Tools | None = None) -> Flask:
     from webapp.errors import SettingsInvalid
     from webapp.services import schema, vault
     from webapp.services.database import Database, configure_engine, engine_options, prepare_file
-    from webapp.web import blueprints, error_handlers, guard, headers, pages, proxies
+    from webapp.web.install import install_web
     from webapp.wiring import build_services
 
     prepare_file(settings.database_url)
@@ -59,7 +59,5 @@ def create_app(settings: Settings, tools: Tools | None = None) -> Flask:
     with services.db.read() as session:
         services.servers.check_key(session)
     app.extensions["postern"] = services
-    proxies.install(app, settings)
-    for module in (guard, headers, pages, error_handlers, blueprints):
-        module.install(app)
+    install_web(app, settings)
     return app

@@ -100,7 +100,7 @@ class TokenService:
     def revoke_token(self, user_id: int, token_id: int, actor: Actor) -> str:
         """Delete one of the person's tokens and return its name. Raises NotFound for a missing or a foreign one."""
         with self.db.write() as session:
-            name = session.scalar(
+            name: str | None = session.scalar(
                 delete(ApiToken).where(ApiToken.id == token_id, ApiToken.user_id == user_id).returning(ApiToken.name)
             )
             if name is None:
