@@ -88,3 +88,13 @@ def release_address(
             confirmed_absent_at=now if confirmed else None,
         )
     )
+
+
+def confirm_released(session: Session, server_id: int, now: datetime) -> None:
+    """Count every released key of the server as gone: in mode ``off`` there is no interface to remove it from."""
+    session.execute(
+        update(ReleasedAddress)
+        .where(ReleasedAddress.server_id == server_id, ReleasedAddress.confirmed_absent_at.is_(None))
+        .values(confirmed_absent_at=now)
+        .execution_options(synchronize_session=False)
+    )

@@ -6,7 +6,7 @@ differs, so a flushed interface, a killed daemon and a new profile are the same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -152,8 +152,8 @@ class Reconciler:
         """Compare the interface with the database, touch the peers that differ, and store what is seen then.
 
         Raises DatabaseUnusable or ToolError: the interface keeps what it had and got so far, nothing is
-        confirmed that was not seen, and the next call does the rest. A missing interface counts as one without
-        peers.
+        confirmed that was not seen, and the next call does the rest. Where there is no interface, every
+        peer counts as not confirmed, and no released key as gone.
         """
         desired = self._read(now)
         state = wg.show()
@@ -168,7 +168,9 @@ class Reconciler:
             # The exit code is a promise; what the interface shows is the fact.
             state = wg.show()
             actual = {} if state is None else state.peers
-        if _store(self.db, self.server_id, desired, actual, now):
+        # An interface that cannot be seen proves nothing about the keys that should be gone from it.
+        gone = [] if state is None else [key for key in desired.released if key not in actual]
+        if _store(self.db, self.server_id, desired, actual, gone, now):
             self._desired = None
         return Outcome(
             len(to_add),
@@ -219,7 +221,14 @@ def _keys_to_remove(desired: Desired, actual: Mapping[str, PeerState], removes_s
     return [key for key in actual if key in ours and key not in desired.peers]
 
 
-def _store(db: Database, server_id: int, desired: Desired, actual: Mapping[str, PeerState], now: datetime) -> bool:
+def _store(
+    db: Database,
+    server_id: int,
+    desired: Desired,
+    actual: Mapping[str, PeerState],
+    gone: Sequence[str],
+    now: datetime,
+) -> bool:
     """Write down what was seen, in one transaction, where it differs from what is stored; say whether it did."""
     fresh, changed = [], []
     for public_key, peer in desired.peers.items():
@@ -236,8 +245,7 @@ def _store(db: Database, server_id: int, desired: Desired, actual: Mapping[str, 
         is_gone = profile_id not in wanted_ids and status.public_key not in actual
         if is_gone and status.confirmed_at is not None:
             changed.append({"b_profile_id": profile_id, "updated_at": now, **_gone_values(status)})
-    absent = [key for key in desired.released if key not in actual]
-    if not (fresh or changed or absent):
+    if not (fresh or changed or gone):
         return False
     with db.write() as session:
         if fresh:
@@ -257,12 +265,12 @@ def _store(db: Database, server_id: int, desired: Desired, actual: Mapping[str, 
                 update(table).where(table.c.profile_id == bindparam("b_profile_id")).values(columns),
                 changed,
             )
-        for start in range(0, len(absent), 500):
+        for start in range(0, len(gone), 500):
             session.execute(
                 update(ReleasedAddress)
                 .where(
                     ReleasedAddress.server_id == server_id,
-                    ReleasedAddress.public_key.in_(absent[start : start + 500]),
+                    ReleasedAddress.public_key.in_(gone[start : start + 500]),
                     ReleasedAddress.confirmed_absent_at.is_(None),
                 )
                 .values(confirmed_absent_at=now)

@@ -28,6 +28,7 @@ from webapp.models import (
     VpnProfile,
 )
 from webapp.services import audit
+from webapp.services.allocator import confirm_released
 from webapp.services.audit import Actor
 from webapp.services.database import Database, ring
 from webapp.services.vault import Vault
@@ -202,6 +203,8 @@ class ServerService:
                 row.obfuscation = self.pinned.obfuscation.to_dict()
             elif may_generate and mode == "manage" and tools.awg is not None:
                 row.obfuscation = generate("2.0", randbelow=secrets.randbelow).to_dict()
+            if mode == "off":
+                confirm_released(session, row.id, now)
             if not is_new and _what_clients_know(row) != before:
                 row.revision += 1
                 ring(session)
