@@ -5,23 +5,22 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, astuple
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event
-from typing import IO, Protocol
+from typing import IO
 
 from sqlalchemy import select, update
 
 from webapp.domain.keys import PrivateKey
-from webapp.errors import N_, AppError, DatabaseUnusable, DecryptionFailed, ToolError
-from webapp.models import AgentReport, ChangeSeq, Server
+from webapp.errors import N_, AppError, DecryptionFailed, ToolError
+from webapp.models import AgentReport, Server
 from webapp.services import link
-from webapp.services.database import Database, ring, sqlite_path
+from webapp.services.bell import Bell
+from webapp.services.database import Database, ring
 from webapp.services.interface import ManagedInterface, problem_of
 from webapp.services.reconcile import Outcome, Reconciler
 from webapp.services.servers import PRIVATE_KEY, Problem, ServerService, ServerView
@@ -35,83 +34,6 @@ LOOK_EVERY_MANY_S = 5.0
 MANY_PEERS = 500
 """Up to so many peers the interface is looked at every 2 s, above every 5 s: an idle agent costs little."""
 REPORT_EVERY = timedelta(seconds=10)
-LISTEN_EVERY_S = 0.1
-
-
-class Bell(Protocol):
-    """Tells that a transaction changed peers."""
-
-    def wait(self, timeout_s: float, stop: Event) -> None:
-        """Return when something changed, when ``stop`` is set, or after the timeout."""
-
-
-class SqliteBell:
-    """Listens to an SQLite file: ``PRAGMA data_version`` on a connection that holds no transaction.
-
-    The pragma costs microseconds and moves with every commit of another connection; only then ``change_seq`` is
-    compared, so that the agent's own reports do not wake it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._connection: sqlite3.Connection | None = None
-        self._data_version = -1
-        self._change_seq = -1
-
-    def wait(self, timeout_s: float, stop: Event) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not stop.is_set() and time.monotonic() < deadline:
-            try:
-                if self._has_rung():
-                    return
-            except sqlite3.Error:
-                self._close()
-            stop.wait(min(LISTEN_EVERY_S, max(0.0, deadline - time.monotonic())))
-
-    def _has_rung(self) -> bool:
-        if self._connection is None:
-            self._connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, isolation_level=None)
-        (data_version,) = self._connection.execute("PRAGMA data_version").fetchone()
-        if data_version == self._data_version:
-            return False
-        self._data_version = data_version
-        (change_seq,) = self._connection.execute("SELECT value FROM change_seq").fetchone()
-        has_rung: bool = change_seq != self._change_seq
-        self._change_seq = change_seq
-        return has_rung
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            with suppress(sqlite3.Error):
-                self._connection.close()
-        # After a reconnection everything is read again.
-        self._connection, self._data_version, self._change_seq = None, -1, -1
-
-
-class PollingBell:
-    """Asks any database for ``change_seq`` twice a second."""
-
-    EVERY_S = 0.5
-
-    def __init__(self, db: Database) -> None:
-        self.db = db
-        self._change_seq = -1
-
-    def wait(self, timeout_s: float, stop: Event) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not stop.is_set() and time.monotonic() < deadline:
-            with suppress(DatabaseUnusable), self.db.read() as session:
-                change_seq = session.scalars(select(ChangeSeq.value)).one()
-                if change_seq != self._change_seq:
-                    self._change_seq = change_seq
-                    return
-            stop.wait(min(self.EVERY_S, max(0.0, deadline - time.monotonic())))
-
-
-def bell_of(db: Database) -> Bell:
-    """Return the quickest bell that the database has."""
-    path = sqlite_path(str(db.engine.url.render_as_string(hide_password=False)))
-    return PollingBell(db) if path is None else SqliteBell(path)
 
 
 class Agent:

@@ -172,7 +172,8 @@ def create_token(arguments: argparse.Namespace) -> None:
 
 def run_agent(arguments: argparse.Namespace) -> int:
     """``postern agent [--once]``"""
-    from webapp.agent import Agent, bell_of, lead
+    from webapp.agent import Agent, lead
+    from webapp.services.bell import bell_of
 
     logging.basicConfig(level=logging.INFO, format="agent: %(message)s")
     stop = Event()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, update
+from sqlalchemy import Connection, Engine, create_engine, event, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
@@ -17,8 +17,12 @@ from sqlalchemy.orm import Session
 from webapp.errors import DatabaseUnusable
 from webapp.models import ChangeSeq
 
+Result = TypeVar("Result")
 BUSY_TIMEOUT_S = 10
 """How long a writer waits for another process's write lock before the answer is 503."""
+TRIES = 3
+CHANNEL = "postern_change"
+"""The channel that PostgreSQL notifies when ``change_seq`` goes up."""
 POOL_SIZE = 24
 """At least two connections (one reads, one writes) for each of gunicorn's threads."""
 
@@ -53,9 +57,40 @@ class Database:
         ):
             yield session
 
+    def transact(self, work: Callable[[Session], Result]) -> Result:
+        """Run the work in a write transaction and return its result, after a commit.
+
+        Where another transaction was in the way (a constraint, a deadlock, a serialisation failure) or the
+        connection was lost before the commit, everything was rolled back and the work is run again, so it sees
+        what the other one stored. Raises as ``write``; after a connection lost during the commit itself nobody
+        knows, so it is not run again.
+        """
+        for tries_left in reversed(range(TRIES)):
+            is_worked = False
+            try:
+                with self._line, Session(self._write_engine, expire_on_commit=False) as session, session.begin():
+                    result = work(session)
+                    session.flush()
+                    is_worked = True
+                return result
+            except IntegrityError:
+                if not tries_left:
+                    raise
+            except DBAPIError as error:
+                if not tries_left or not _was_in_the_way(error, is_worked):
+                    raise DatabaseUnusable from error
+        raise AssertionError("the last try returns or raises")
+
     def close(self) -> None:
         """Give all connections back."""
         self.engine.dispose()
+
+
+def _was_in_the_way(error: DBAPIError, is_worked: bool) -> bool:
+    if error.connection_invalidated:
+        return not is_worked
+    # serialization_failure and deadlock_detected (PostgreSQL, appendix A)
+    return getattr(error.orig, "sqlstate", None) in {"40001", "40P01"}
 
 
 @contextmanager
@@ -75,7 +110,10 @@ def engine_options(url: str) -> dict[str, Any]:
         options["connect_args"] = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
     else:
         options["pool_pre_ping"] = True
-        options["connect_args"] = {"connect_timeout": 5}
+        # The limits are of each session: a lock or a lost client must never hold up everybody.
+        limits = {"lock_timeout": "10s", "statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s"}
+        words = " ".join(f"-c {name}={value}" for name, value in limits.items())
+        options["connect_args"] = {"connect_timeout": 5, "options": words}
     return options
 
 
@@ -133,3 +171,5 @@ def configure_engine(engine: Engine) -> None:
 def ring(session: Session) -> None:
     """Bump ``change_seq`` in the session's own transaction: the agent wakes when, and only if, it commits."""
     session.execute(update(ChangeSeq).values(value=ChangeSeq.value + 1))
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text(f"NOTIFY {CHANNEL}"))

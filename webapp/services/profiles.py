@@ -10,7 +10,6 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
 from sqlalchemy import Select, delete, exists, func, select, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from webapp.domain.keys import PresharedKey, PrivateKey
@@ -116,35 +115,34 @@ class ProfileService:
         pair, preshared = self.keys.generate_key_pair(), generate_preshared_key()
         public = str(pair.public)
         now = self.clock()
-        try:
-            with self.db.write() as session:
-                self._check_name_and_limit(session, user_id, name)
-                server = self.servers.current(session)
-                lease = get_next_available_ip(session, server.id, server.pool, now)
-                row = VpnProfile(
-                    user_id=user_id,
-                    server_id=server.id,
-                    name=name,
-                    name_key=name_key(name),
-                    file_name=self._free_file_name(session, user_id, name),
-                    private_key=self.vault.seal(PRIVATE_KEY, public, pair.private.raw),
-                    public_key=public,
-                    preshared_key=self.vault.seal(PRESHARED_KEY, public, preshared.raw),
-                    address_index=lease.index,
-                    ipv4_address=str(lease.ipv4),
-                    ipv6_address=None if lease.ipv6 is None else str(lease.ipv6),
-                    enabled=True,
-                    notes="",
-                    created_at=now,
-                )
-                session.add(row)
-                session.flush()
-                ring(session)
-                audit.record(session, actor, "profile.create", name, now)
-                return _view(row, None, server, is_disabled=False, now=now)
-        except IntegrityError as error:
-            # Two databases sessions that checked at once: the constraint decides who was first.
-            raise NameTaken("name", N_("You already have a “%(name)s”."), name=name) from error
+
+        def work(session: Session) -> ProfileView:
+            self._check_name_and_limit(session, user_id, name)
+            server = self.servers.current(session)
+            lease = get_next_available_ip(session, server.id, server.pool, now)
+            row = VpnProfile(
+                user_id=user_id,
+                server_id=server.id,
+                name=name,
+                name_key=name_key(name),
+                file_name=self._free_file_name(session, user_id, name),
+                private_key=self.vault.seal(PRIVATE_KEY, public, pair.private.raw),
+                public_key=public,
+                preshared_key=self.vault.seal(PRESHARED_KEY, public, preshared.raw),
+                address_index=lease.index,
+                ipv4_address=str(lease.ipv4),
+                ipv6_address=None if lease.ipv6 is None else str(lease.ipv6),
+                enabled=True,
+                notes="",
+                created_at=now,
+            )
+            session.add(row)
+            session.flush()
+            ring(session)
+            audit.record(session, actor, "profile.create", name, now)
+            return _view(row, None, server, is_disabled=False, now=now)
+
+        return self.db.transact(work)
 
     def _check_name_and_limit(self, session: Session, user_id: int, name: str) -> None:
         user = session.get(User, user_id)
@@ -309,25 +307,25 @@ class ProfileService:
         now = self.clock()
         if name is not UNCHANGED:
             name = parse_name(name)
-        try:
-            with self.db.write() as session:
-                row = self._own_row(session, user_id, profile_id)
-                if name is not UNCHANGED and name != row.name:
-                    self._check_name(session, user_id, name, but=row.id)
-                    row.name, row.name_key, row.file_name = name, name_key(name), ""
-                    row.file_name = self._free_file_name(session, user_id, name)
-                if enabled is not UNCHANGED:
-                    row.enabled = enabled
-                if expires_at is not UNCHANGED:
-                    row.expires_at = expires_at
-                if notes is not UNCHANGED:
-                    row.notes = notes
-                ring(session)
-                audit.record(session, actor, "profile.change", row.name, now)
-                session.flush()
-                return self.show_profile(session, user_id, profile_id)
-        except IntegrityError as error:
-            raise NameTaken("name", N_("You already have a “%(name)s”."), name=name) from error
+
+        def work(session: Session) -> ProfileView:
+            row = self._own_row(session, user_id, profile_id)
+            if name is not UNCHANGED and name != row.name:
+                self._check_name(session, user_id, name, but=row.id)
+                row.name, row.name_key, row.file_name = name, name_key(name), ""
+                row.file_name = self._free_file_name(session, user_id, name)
+            if enabled is not UNCHANGED:
+                row.enabled = enabled
+            if expires_at is not UNCHANGED:
+                row.expires_at = expires_at
+            if notes is not UNCHANGED:
+                row.notes = notes
+            ring(session)
+            audit.record(session, actor, "profile.change", row.name, now)
+            session.flush()
+            return self.show_profile(session, user_id, profile_id)
+
+        return self.db.transact(work)
 
     def delete_profile(self, user_id: int, profile_id: int, actor: Actor) -> str:
         """Delete one of the person's profiles, order its key off the interface, and return its name.
@@ -335,24 +333,18 @@ class ProfileService:
         Raises NotFound; nothing was changed then.
         """
         now = self.clock()
-        with self.db.write() as session:
+
+        def work(session: Session) -> str:
             row = self._own_row(session, user_id, profile_id)
-            server = self.servers.current(session)
-            release_address(
-                session,
-                row.server_id,
-                row.address_index,
-                row.public_key,
-                now,
-                confirmed=not server.has_interface,
-            )
+            is_gone = not self.servers.current(session).has_interface
+            release_address(session, row.server_id, row.address_index, row.public_key, now, confirmed=is_gone)
             session.execute(delete(PeerStatus).where(PeerStatus.profile_id == row.id))
-            session.execute(
-                delete(VpnProfile).where(VpnProfile.id == row.id).execution_options(synchronize_session=False)
-            )
+            session.delete(row)
             ring(session)
             audit.record(session, actor, "profile.delete", row.name, now)
             return row.name
+
+        return self.db.transact(work)
 
     def _own_row(self, session: Session, user_id: int, profile_id: int) -> VpnProfile:
         if not 0 < profile_id <= LARGEST_ID:

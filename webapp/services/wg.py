@@ -27,6 +27,10 @@ OUTPUT_BYTES = 16 * 1024 * 1024
 """``wg show IF dump`` prints about 160 bytes a peer: room for 100,000 peers, and an end for a mad command."""
 BATCH = 400
 """Peers removed in one command: 400 keys stay far under the 128 KiB that one argument list may take."""
+LATEST_HANDSHAKE = 253_402_300_799
+"""The last second of the year 9999, where ``datetime`` ends."""
+MOST_BYTES = 2**60
+"""A counter above this is no counter, and a total of a few would not fit its column."""
 _KEY_LIKE = re.compile(rb"[A-Za-z0-9+/]{42,43}=|[0-9a-fA-F]{64}")
 
 
@@ -47,9 +51,11 @@ class Tools:
         if path is None:
             path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 
+        # An empty or relative entry would mean the current folder, which is anybody's.
+        folders = ":".join(folder for folder in path.split(":") if folder.startswith("/"))
+
         def which(name: str) -> str | None:
-            found = shutil.which(name, path=path)
-            return None if found is None else os.path.abspath(found)
+            return shutil.which(name, path=folders)
 
         return cls(which("wg"), which("awg"), which("wireguard-go"), which("amneziawg-go"), which("ip"), which("nft"))
 
@@ -89,7 +95,7 @@ def run(
 
 def scrub(output: bytes) -> str:
     """Return the last lines of a command's output, short, printable and without anything that looks like a key."""
-    text = _KEY_LIKE.sub(b"(key)", output[-4000:]).decode("utf-8", "replace")
+    text = _KEY_LIKE.sub(b"(key)", output)[-4000:].decode("utf-8", "replace")
     lines = [re.sub(r"[^ -~]", "?", line.strip()) for line in text.splitlines() if line.strip()]
     return " / ".join(lines[-3:])[:300]
 
@@ -157,17 +163,16 @@ class _Child:
                 if not rest:
                     poll.unregister(self.stdin)
                     self._close_stdin()
-            for fd in [fd for fd in outputs if fd in ready]:
+            has_ended = self.pidfd in ready
+            for fd in [fd for fd in outputs if fd in ready or has_ended]:
                 for chunk in _drain(fd):
                     outputs[fd].append(chunk)
                     size += len(chunk)
                     if size > OUTPUT_BYTES:
                         raise ToolRefused(command=self.name, reason="it printed more than 16 MiB")
-                if ready[fd] & select.POLLHUP:
+                if ready.get(fd, 0) & select.POLLHUP:
                     poll.unregister(fd)
-            if self.pidfd in ready:
-                for fd, chunks in outputs.items():
-                    chunks.extend(_drain(fd))
+            if has_ended:
                 return b"".join(outputs[self.stdout]), b"".join(outputs[self.stderr])
 
     def _feed(self, rest: memoryview) -> memoryview:
@@ -186,8 +191,8 @@ class _Child:
     def end(self) -> int:
         """Kill the process if it still runs, wait for it, close everything, and return its exit code."""
         with suppress(ProcessLookupError):
-            if not select.select([self.pidfd], [], [], 0)[0]:
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            # One that has ended and was not waited for yet keeps its exit code: the signal is nothing to it.
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         self._close_stdin()
         for fd in (self.stdout, self.stderr, self.pidfd):
@@ -348,7 +353,7 @@ def parse_dump(text: str, command: str) -> InterfaceState:
         if len(head) < 4:
             raise ValueError("too few columns")
         public_key = None if head[1] == "(none)" else PublicKey.from_base64(head[1])
-        listen_port = int(head[2])
+        listen_port = _count(head[2], 65535)
         peers = {}
         for line in lines[1:]:
             key, preshared, endpoint, allowed_ips, handshake, rx, tx, _keepalive = line.split("\t")
@@ -356,10 +361,17 @@ def parse_dump(text: str, command: str) -> InterfaceState:
                 "" if preshared == "(none)" else preshared,
                 "" if endpoint == "(none)" else endpoint,
                 "" if allowed_ips == "(none)" else allowed_ips,
-                int(handshake),
-                int(rx),
-                int(tx),
+                _count(handshake, LATEST_HANDSHAKE),
+                _count(rx, MOST_BYTES),
+                _count(tx, MOST_BYTES),
             )
     except (IndexError, ValueError):
         raise ToolRefused(command=command, reason="its output cannot be understood") from None
     return InterfaceState(public_key, listen_port, peers)
+
+
+def _count(text: str, highest: int) -> int:
+    number = int(text)
+    if not 0 <= number <= highest:
+        raise ValueError("out of range")
+    return number
