@@ -103,7 +103,7 @@ class User(Base):
     session_epoch: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
 
-    __table_args__ = (CheckConstraint("role IN ('admin', 'user')", name="role"),)
+    __table_args__ = (CheckConstraint("role IN ('admin', 'user')", name="role"), {"sqlite_autoincrement": True})
 
     @property
     def is_admin(self) -> bool:
@@ -148,6 +148,8 @@ class VpnProfile(Base):
         UniqueConstraint("server_id", "address_index"),
         UniqueConstraint("server_id", "ipv4_address"),
         UniqueConstraint("server_id", "ipv6_address"),
+        # A deleted profile's id is never given to another one.
+        {"sqlite_autoincrement": True},
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
@@ -203,7 +205,11 @@ class AddressSequence(Base):
 
 
 class ReleasedAddress(Base):
-    """An address that was given back, and the order to remove its key until ``confirmed_absent_at`` is set."""
+    """An address that was given back, and the order to remove its key until ``confirmed_absent_at`` is set.
+
+    Until ``kept_until`` its profile can be brought back; the address is given to somebody else before that only
+    when no other is free.
+    """
 
     __tablename__ = "released_addresses"
     __table_args__ = (
@@ -217,6 +223,44 @@ class ReleasedAddress(Base):
     public_key: Mapped[str] = mapped_column(String(44))
     released_at: Mapped[datetime]
     confirmed_absent_at: Mapped[datetime | None]
+    kept_until: Mapped[datetime | None]
+
+
+class DeletedProfile(Base):
+    """A deleted profile that can still be brought back: everything it needs, under the id it had."""
+
+    __tablename__ = "deleted_profiles"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    server_id: Mapped[int] = mapped_column(ForeignKey("servers.id"))
+    name: Mapped[str] = mapped_column(String(64))
+    private_key: Mapped[bytes | None]
+    public_key: Mapped[str] = mapped_column(String(44), unique=True)
+    preshared_key: Mapped[bytes]
+    address_index: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[datetime | None]
+    notes: Mapped[str] = mapped_column(String(1000), default="")
+    created_at: Mapped[datetime]
+    delivered_revision: Mapped[int | None]
+    rx_bytes: Mapped[int] = mapped_column(BigInteger)
+    tx_bytes: Mapped[int] = mapped_column(BigInteger)
+    latest_handshake: Mapped[datetime | None]
+    deleted_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class RevokedKey(Base):
+    """A public key that must never be let in again, whatever an older backup says.
+
+    ``confirmed_absent_at`` is null while it may still stand on the interface: it is removed until it is not seen.
+    """
+
+    __tablename__ = "revoked_keys"
+
+    public_key: Mapped[str] = mapped_column(String(44), primary_key=True)
+    server_id: Mapped[int] = mapped_column(ForeignKey("servers.id"))
+    revoked_at: Mapped[datetime]
+    confirmed_absent_at: Mapped[datetime | None] = mapped_column(index=True)
 
 
 class AgentReport(Base):

@@ -13,6 +13,7 @@ from webapp.services.profiles import ProfileService
 from webapp.services.servers import ServerService
 from webapp.services.sessions import SessionService
 from webapp.services.tokens import TokenService
+from webapp.services.tombstones import Tombstones
 from webapp.services.vault import Vault
 from webapp.services.wg import KeyMaker, Tools
 from webapp.settings import Settings
@@ -59,6 +60,6 @@ def build_services(
         sessions=SessionService(db, clock),
         tokens=TokenService(db, clock),
         servers=servers,
-        profiles=ProfileService(db, vault, keys, servers, clock),
+        profiles=ProfileService(db, vault, keys, servers, Tombstones(settings.data_dir), clock),
         clock=clock,
     )

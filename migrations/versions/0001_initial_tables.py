@@ -100,6 +100,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
         sa.UniqueConstraint("telegram_id", name=op.f("uq_users_telegram_id")),
         sa.UniqueConstraint("username_key", name=op.f("uq_users_username_key")),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "address_sequences",
@@ -213,6 +214,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("server_id", "ipv6_address", name=op.f("uq_vpn_profiles_server_id_ipv6_address")),
         sa.UniqueConstraint("user_id", "file_name", name=op.f("uq_vpn_profiles_user_id_file_name")),
         sa.UniqueConstraint("user_id", "name_key", name=op.f("uq_vpn_profiles_user_id_name_key")),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "peer_status",

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from webapp.errors import N_, FieldProblem, InvalidFields
 
 NAME_CHARACTERS = 64
+KEY_CHARACTERS = 192
+"""What a key's column takes: a few letters are eighteen in their compatible form."""
 FILE_NAME_CHARACTERS = 15
 """``wg-quick`` makes the interface's name from the file's, and Linux takes 15 bytes (wg-quick(8))."""
 FILE_NAME = re.compile(r"[a-zA-Z0-9_=+.-]{1,15}")
@@ -26,7 +28,7 @@ def parse_name(text: str, field: str = "name") -> str:
     sentence = None
     if not name:
         sentence = N_("Please type a name.")
-    elif len(name) > NAME_CHARACTERS:
+    elif len(name) > NAME_CHARACTERS or len(name_key(name)) > KEY_CHARACTERS:
         sentence = N_("This name is too long: 64 characters at most.")
     elif any(not _is_printable(character) for character in text.strip()):
         sentence = N_("This name holds a character that cannot be shown.")
@@ -55,8 +57,13 @@ def name_key(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
-def next_name(name: str, is_taken: Callable[[str], bool]) -> str:
-    """Return a free name like "phone 2" to offer for a taken one; the name itself if 99 tries find none."""
+def next_name(name: str, is_taken: Callable[[str], bool], *, may_keep: bool = False) -> str:
+    """Return a free name like "phone 2" for a taken one; the name itself if 99 tries find none.
+
+    With ``may_keep`` a name that is free already is returned as it is.
+    """
+    if may_keep and not is_taken(name):
+        return name
     stem = re.sub(r" \d+$", "", name)[: NAME_CHARACTERS - 3]
     return next((try_ for n in range(2, 100) if not is_taken(try_ := f"{stem} {n}")), name)
 

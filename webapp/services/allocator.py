@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.orm import Session
 
 from webapp.domain.addresses import FIRST_INDEX, Pool
 from webapp.errors import PoolExhausted
-from webapp.models import AddressSequence, ReleasedAddress
+from webapp.models import AddressSequence, DeletedProfile, ReleasedAddress, RevokedKey
 
+KEPT_FOR = timedelta(days=1)
+"""How long a deleted profile can be brought back with its address and key."""
 QUARANTINE = timedelta(hours=1)
 """How long an address rests after its old peer was seen to be gone: a late packet must not reach a new owner."""
 
@@ -29,37 +31,53 @@ class Lease:
 def get_next_available_ip(
     session: Session, server_id: int, pool: Pool, now: datetime, quarantine: timedelta = QUARANTINE
 ) -> Lease:
-    """Take the oldest released address whose rest is over, else the next of the sequence.
+    """Take the oldest released address that is free for good, else the next of the sequence.
 
-    Needs a write transaction: the lease rolls back with whatever it was for. The cost does not depend on how
-    many profiles there are. Raises PoolExhausted; nothing was taken.
+    Where neither is left, the oldest one that has rested is taken although its profile could still be brought
+    back: somebody who needs an address now comes first. Needs a write transaction: the lease rolls back with
+    whatever it was for. The cost does not depend on how many profiles there are. Raises PoolExhausted; nothing
+    was taken.
     """
-    index = _take_released(session, server_id, pool, now - quarantine)
+    rested = (
+        ReleasedAddress.server_id == server_id,
+        ReleasedAddress.confirmed_absent_at <= now - quarantine,
+        ReleasedAddress.address_index.between(FIRST_INDEX, pool.last_index),
+    )
+    is_free = ReleasedAddress.kept_until.is_(None) | (ReleasedAddress.kept_until <= now)
+    index = _take_released(session, *rested, is_free)
     if index is None:
         index = _take_next(session, server_id, pool)
+    if index is None:
+        index = _take_released(session, *rested)
     if index is None:
         raise PoolExhausted
     return Lease(index, pool.ipv4(index), pool.ipv6(index))
 
 
-def _take_released(session: Session, server_id: int, pool: Pool, rested_before: datetime) -> int | None:
+def _take_released(session: Session, *conditions: ColumnElement[bool]) -> int | None:
     oldest = (
         select(ReleasedAddress.id)
-        .where(
-            ReleasedAddress.server_id == server_id,
-            ReleasedAddress.confirmed_absent_at <= rested_before,
-            ReleasedAddress.address_index.between(FIRST_INDEX, pool.last_index),
-        )
+        .where(*conditions)
         .order_by(ReleasedAddress.confirmed_absent_at, ReleasedAddress.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     )
-    return session.scalar(
+    taken = session.execute(
         delete(ReleasedAddress)
         .where(ReleasedAddress.id == oldest.scalar_subquery())
-        .returning(ReleasedAddress.address_index)
+        .returning(ReleasedAddress.address_index, ReleasedAddress.public_key)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if taken is None:
+        return None
+    index, public_key = taken
+    # Whose address is given away cannot come back.
+    session.execute(
+        delete(DeletedProfile)
+        .where(DeletedProfile.public_key == public_key)
         .execution_options(synchronize_session=False)
     )
+    return index
 
 
 def _take_next(session: Session, server_id: int, pool: Pool) -> int | None:
@@ -73,11 +91,19 @@ def _take_next(session: Session, server_id: int, pool: Pool) -> int | None:
 
 
 def release_address(
-    session: Session, server_id: int, index: int, public_key: str, now: datetime, *, confirmed: bool
+    session: Session,
+    server_id: int,
+    index: int,
+    public_key: str,
+    now: datetime,
+    *,
+    confirmed: bool,
+    kept_until: datetime | None = None,
 ) -> None:
     """Give an address back, and order the removal of its key from the interface.
 
     ``confirmed`` is for a server without an interface: nothing has to be removed, only the quarantine runs.
+    ``kept_until`` is the moment up to which its profile can be brought back; None: it cannot.
     """
     session.add(
         ReleasedAddress(
@@ -86,15 +112,32 @@ def release_address(
             public_key=public_key,
             released_at=now,
             confirmed_absent_at=now if confirmed else None,
+            kept_until=kept_until,
         )
     )
 
 
 def confirm_released(session: Session, server_id: int, now: datetime) -> None:
     """Count every released key of the server as gone: in mode ``off`` there is no interface to remove it from."""
-    session.execute(
-        update(ReleasedAddress)
-        .where(ReleasedAddress.server_id == server_id, ReleasedAddress.confirmed_absent_at.is_(None))
-        .values(confirmed_absent_at=now)
+    for table in (ReleasedAddress, RevokedKey):
+        session.execute(
+            update(table)
+            .where(table.server_id == server_id, table.confirmed_absent_at.is_(None))
+            .values(confirmed_absent_at=now)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def take_back(session: Session, server_id: int, index: int, public_key: str) -> bool:
+    """Take a released address back for the profile that had it; False when it was given to somebody else."""
+    taken = session.scalar(
+        delete(ReleasedAddress)
+        .where(
+            ReleasedAddress.server_id == server_id,
+            ReleasedAddress.address_index == index,
+            ReleasedAddress.public_key == public_key,
+        )
+        .returning(ReleasedAddress.id)
         .execution_options(synchronize_session=False)
     )
+    return taken is not None

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from webapp.errors import DatabaseUnusable
@@ -33,13 +34,16 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._write_engine = engine.execution_options(postern_write=True)
+        # PostgreSQL would show each statement a snapshot of its own; SQLite's read transaction has one anyway.
+        is_sqlite = engine.dialect.name == "sqlite"
+        self._read_engine = engine if is_sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
         # SQLite has one writer: waiting in line here is fairer and quicker than its own polling.
-        self._line = threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._line = threading.Lock() if is_sqlite else nullcontext()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Open a session that sees one snapshot. Raises DatabaseUnusable; nothing is ever changed."""
-        with _deliberate(), Session(self.engine, expire_on_commit=False) as session:
+        with _deliberate(), Session(self._read_engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -76,6 +80,8 @@ class Database:
             except IntegrityError:
                 if not tries_left:
                     raise
+            except PoolTimeout as error:
+                raise DatabaseUnusable from error
             except DBAPIError as error:
                 if not tries_left or not _was_in_the_way(error, is_worked):
                     raise DatabaseUnusable from error
@@ -99,7 +105,7 @@ def _deliberate() -> Iterator[None]:
         yield
     except IntegrityError:
         raise
-    except DBAPIError as error:
+    except (DBAPIError, PoolTimeout) as error:
         raise DatabaseUnusable from error
 
 

@@ -17,12 +17,13 @@ from webapp.domain.names import name_key, next_name, parse_name, safe_file_name
 from webapp.domain.states import State, profile_state
 from webapp.domain.wgconf import ClientConfig, generate_config
 from webapp.errors import N_, LimitReached, NameTaken, NotFound, NotReady
-from webapp.models import PeerStatus, User, VpnProfile
+from webapp.models import DeletedProfile, PeerStatus, RevokedKey, User, VpnProfile
 from webapp.services import audit
-from webapp.services.allocator import get_next_available_ip, release_address
+from webapp.services.allocator import KEPT_FOR, get_next_available_ip, release_address, take_back
 from webapp.services.audit import Actor
 from webapp.services.database import Database, ring
 from webapp.services.servers import ServerService, ServerView
+from webapp.services.tombstones import Tombstones
 from webapp.services.vault import Vault
 from webapp.services.wg import KeyMaker, generate_preshared_key
 
@@ -31,6 +32,21 @@ PRESHARED_KEY = "vpn_profiles.preshared_key"
 PAGE = 50
 LARGEST_PAGE = 500
 LARGEST_ID = 2**63 - 1
+KEPT_COLUMNS = (
+    "id",
+    "user_id",
+    "server_id",
+    "name",
+    "private_key",
+    "public_key",
+    "preshared_key",
+    "address_index",
+    "expires_at",
+    "notes",
+    "created_at",
+    "delivered_revision",
+)
+"""What a deleted profile keeps for the day in which it can be brought back."""
 UNCHANGED: Any = object()
 """Stands for a field that a change leaves alone, where None has a meaning of its own."""
 
@@ -64,6 +80,16 @@ class ProfileView:
 
 
 @dataclass(frozen=True)
+class DeletedView:
+    """A deleted profile that can be brought back until ``kept_until``."""
+
+    id: int
+    name: str
+    deleted_at: datetime
+    kept_until: datetime
+
+
+@dataclass(frozen=True)
 class ProfilePage:
     """Some profiles, and the id to continue from (None: there are no more)."""
 
@@ -94,9 +120,11 @@ class ProfileService:
         vault: Vault,
         keys: KeyMaker,
         servers: ServerService,
+        tombstones: Tombstones,
         clock: Callable[[], datetime],
     ) -> None:
         self.db = db
+        self.tombstones = tombstones
         self.vault = vault
         self.keys = keys
         self.servers = servers
@@ -145,6 +173,10 @@ class ProfileService:
         return self.db.transact(work)
 
     def _check_name_and_limit(self, session: Session, user_id: int, name: str) -> None:
+        self._check_limit(session, user_id)
+        self._check_name(session, user_id, name)
+
+    def _check_limit(self, session: Session, user_id: int) -> None:
         user = session.get(User, user_id)
         if user is None:
             raise NotFound
@@ -152,22 +184,9 @@ class ProfileService:
             count = self.count_profiles(session, user_id)
             if count >= user.profile_limit:
                 raise LimitReached(None, count=count, limit=user.profile_limit)
-        self._check_name(session, user_id, name)
 
-    def _check_name(self, session: Session, user_id: int, name: str, but: int | None = None) -> None:
-        def is_taken(candidate: str) -> bool:
-            return bool(
-                session.scalar(
-                    select(
-                        exists().where(
-                            VpnProfile.user_id == user_id,
-                            VpnProfile.name_key == name_key(candidate),
-                            VpnProfile.id != (but or 0),
-                        )
-                    )
-                )
-            )
-
+    def _check_name(self, session: Session, user_id: int, name: str, but: int = 0) -> None:
+        is_taken = self._is_taken(session, user_id, but)
         if is_taken(name):
             raise NameTaken(
                 "name",
@@ -175,6 +194,19 @@ class ProfileService:
                 name=name,
                 other=next_name(name, is_taken),
             )
+
+    def _is_taken(self, session: Session, user_id: int, but: int = 0) -> Callable[[str], bool]:
+        """Return the question whether a name is one of the person's other profiles than ``but``."""
+
+        def is_taken(candidate: str) -> bool:
+            same = exists().where(
+                VpnProfile.user_id == user_id,
+                VpnProfile.name_key == name_key(candidate),
+                VpnProfile.id != but,
+            )
+            return bool(session.scalar(select(same)))
+
+        return is_taken
 
     def _free_file_name(self, session: Session, user_id: int, name: str) -> str:
         def is_taken(candidate: str) -> bool:
@@ -334,17 +366,125 @@ class ProfileService:
         """
         now = self.clock()
 
-        def work(session: Session) -> str:
+        def work(session: Session) -> tuple[str, str]:
             row = self._own_row(session, user_id, profile_id)
+            status = session.get(PeerStatus, row.id)
             is_gone = not self.servers.current(session).has_interface
-            release_address(session, row.server_id, row.address_index, row.public_key, now, confirmed=is_gone)
-            session.execute(delete(PeerStatus).where(PeerStatus.profile_id == row.id))
+            release_address(
+                session,
+                row.server_id,
+                row.address_index,
+                row.public_key,
+                now,
+                confirmed=is_gone,
+                kept_until=now + KEPT_FOR,
+            )
+            session.add(
+                RevokedKey(
+                    public_key=row.public_key,
+                    server_id=row.server_id,
+                    revoked_at=now,
+                    confirmed_absent_at=now if is_gone else None,
+                )
+            )
+            kept = {column: getattr(row, column) for column in KEPT_COLUMNS}
+            session.add(
+                DeletedProfile(
+                    **kept,
+                    rx_bytes=0 if status is None else status.rx_bytes,
+                    tx_bytes=0 if status is None else status.tx_bytes,
+                    latest_handshake=None if status is None else status.latest_handshake,
+                    deleted_at=now,
+                )
+            )
+            if status is not None:
+                session.delete(status)
+                session.flush()
             session.delete(row)
             ring(session)
             audit.record(session, actor, "profile.delete", row.name, now)
-            return row.name
+            return row.name, row.public_key
 
-        return self.db.transact(work)
+        name, public_key = self.db.transact(work)
+        self.tombstones.revoke(public_key)
+        return name
+
+    def restorable_profiles(self, session: Session, user_id: int) -> Sequence[DeletedView]:
+        """Return the person's deleted profiles that can still be brought back, the newest first, at most 20."""
+        rows = session.scalars(
+            select(DeletedProfile)
+            .where(DeletedProfile.user_id == user_id, DeletedProfile.deleted_at > self.clock() - KEPT_FOR)
+            .order_by(DeletedProfile.deleted_at.desc(), DeletedProfile.id.desc())
+            .limit(20)
+        )
+        return [DeletedView(row.id, row.name, row.deleted_at, row.deleted_at + KEPT_FOR) for row in rows]
+
+    def restore_profile(self, user_id: int, profile_id: int, actor: Actor) -> ProfileView:
+        """Bring a deleted profile back: same id, address and key; another name where its own was taken since.
+
+        Raises NotFound when it is not the person's, a day has passed, or its address was needed for somebody else.
+        Raises LimitReached. Nothing was changed then.
+        """
+        now = self.clock()
+        if not 0 < profile_id <= LARGEST_ID:
+            raise NotFound
+
+        def work(session: Session) -> tuple[ProfileView, str]:
+            kept = session.scalar(
+                select(DeletedProfile).where(
+                    DeletedProfile.id == profile_id,
+                    DeletedProfile.user_id == user_id,
+                    DeletedProfile.deleted_at > now - KEPT_FOR,
+                )
+            )
+            if kept is None or not take_back(session, kept.server_id, kept.address_index, kept.public_key):
+                raise NotFound
+            self._check_limit(session, user_id)
+            server = self.servers.current(session)
+            name = next_name(kept.name, self._is_taken(session, user_id), may_keep=True)
+            ipv6 = server.pool.ipv6(kept.address_index)
+            values = {column: getattr(kept, column) for column in KEPT_COLUMNS} | {"name": name}
+            row = VpnProfile(
+                **values,
+                name_key=name_key(name),
+                file_name=self._free_file_name(session, user_id, name),
+                ipv4_address=str(server.pool.ipv4(kept.address_index)),
+                ipv6_address=None if ipv6 is None else str(ipv6),
+                enabled=True,
+            )
+            status = PeerStatus(
+                profile_id=kept.id,
+                public_key=kept.public_key,
+                latest_handshake=kept.latest_handshake,
+                rx_bytes=kept.rx_bytes,
+                tx_bytes=kept.tx_bytes,
+                counter_rx=0,
+                counter_tx=0,
+                updated_at=now,
+            )
+            session.delete(kept)
+            session.add(row)
+            session.flush()
+            session.add(status)
+            session.execute(delete(RevokedKey).where(RevokedKey.public_key == row.public_key))
+            ring(session)
+            audit.record(session, actor, "profile.restore", name, now)
+            return _view(row, status, server, is_disabled=False, now=now), row.public_key
+
+        view, public_key = self.db.transact(work)
+        self.tombstones.bring_back(public_key)
+        return view
+
+    def forget_deleted(self) -> int:
+        """Remove deleted profiles whose day is over, keys and all; return how many. The agent calls it."""
+        with self.db.write() as session:
+            gone = session.scalars(
+                delete(DeletedProfile)
+                .where(DeletedProfile.deleted_at <= self.clock() - KEPT_FOR)
+                .returning(DeletedProfile.id)
+                .execution_options(synchronize_session=False)
+            ).all()
+        return len(gone)
 
     def _own_row(self, session: Session, user_id: int, profile_id: int) -> VpnProfile:
         if not 0 < profile_id <= LARGEST_ID:

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from webapp.domain.keys import PresharedKey, PublicKey
 from webapp.domain.wgconf import ServerPeer
 from webapp.errors import DecryptionFailed
-from webapp.models import Base, ChangeSeq, PeerStatus, ReleasedAddress, User, VpnProfile
+from webapp.models import Base, ChangeSeq, PeerStatus, ReleasedAddress, RevokedKey, User, VpnProfile
 from webapp.services.database import Database
 from webapp.services.profiles import PRESHARED_KEY
 from webapp.services.vault import Vault
@@ -124,6 +124,9 @@ def load_desired(session: Session, server_id: int, now: datetime) -> Desired:
             ReleasedAddress.server_id == server_id, ReleasedAddress.confirmed_absent_at.is_(None)
         )
     )
+    revoked = session.scalars(
+        select(RevokedKey.public_key).where(RevokedKey.server_id == server_id, RevokedKey.confirmed_absent_at.is_(None))
+    )
     statuses = session.scalars(
         select(PeerStatus)
         .join(VpnProfile, VpnProfile.id == PeerStatus.profile_id)
@@ -134,7 +137,7 @@ def load_desired(session: Session, server_id: int, now: datetime) -> Desired:
         min((row.expires_at for row in rows if row.expires_at and row.expires_at > now), default=None),
         peers,
         frozenset(row.public_key for row in rows),
-        frozenset(released),
+        frozenset(released).union(revoked),
         {status.profile_id: status for status in statuses},
     )
 
@@ -259,23 +262,24 @@ def _store(
             if rows:
                 session.execute(insert(PeerStatus), rows)
         if changed:
-            table = Base.metadata.tables[PeerStatus.__tablename__]
+            statuses = Base.metadata.tables[PeerStatus.__tablename__]
             columns: dict[str, Any] = {column: bindparam(column) for column in changed[0] if column != "b_profile_id"}
             session.connection().execute(
-                update(table).where(table.c.profile_id == bindparam("b_profile_id")).values(columns),
+                update(statuses).where(statuses.c.profile_id == bindparam("b_profile_id")).values(columns),
                 changed,
             )
         for start in range(0, len(gone), 500):
-            session.execute(
-                update(ReleasedAddress)
-                .where(
-                    ReleasedAddress.server_id == server_id,
-                    ReleasedAddress.public_key.in_(gone[start : start + 500]),
-                    ReleasedAddress.confirmed_absent_at.is_(None),
+            for table in (ReleasedAddress, RevokedKey):
+                session.execute(
+                    update(table)
+                    .where(
+                        table.server_id == server_id,
+                        table.public_key.in_(gone[start : start + 500]),
+                        table.confirmed_absent_at.is_(None),
+                    )
+                    .values(confirmed_absent_at=now)
+                    .execution_options(synchronize_session=False)
                 )
-                .values(confirmed_absent_at=now)
-                .execution_options(synchronize_session=False)
-            )
     return True
 
 

@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError
 
 from webapp.errors import DatabaseUnusable
 
-CURRENT = "0001"
+CURRENT = "0002"
 """The newest revision under ``migrations/versions``; a test holds the two together."""
 
 

@@ -27,7 +27,8 @@ def sign_in_limits(username_key: str, address: str) -> dict[str, int]:
 
 
 def _key(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    # repr keeps the parts apart whatever a stranger types as a name, and takes what is no Unicode.
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def count_try(session: Session, limits: dict[str, int], now: datetime) -> Throttled | None:
@@ -52,6 +53,8 @@ def count_try(session: Session, limits: dict[str, int], now: datetime) -> Thrott
         if count > limit:
             wait = window_start + WINDOW - now
             verdict = Throttled(int(wait.total_seconds()) + 1)
+            # The looser counters behind it stay as they are: a stranger's hundred tries must not lock others out.
+            break
     return verdict
 
 

@@ -95,7 +95,8 @@ def _kept_secret(data_dir: Path, file_name: str, variable: str) -> str:
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
-            fresh = path.with_name(f"{file_name}.{os.getpid()}.new")
+            # A name of its own: a killed process may have left one, and process ids come again in containers.
+            fresh = path.with_name(f"{file_name}.{os.urandom(8).hex()}.new")
             with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(base64.b64encode(os.urandom(32)) + b"\n")
                 file.flush()

@@ -13,6 +13,7 @@ from webapp.services.profiles import LARGEST_PAGE, PAGE, ProfileView
 from webapp.web import guard
 from webapp.web.context import reading, services
 from webapp.web.openapi import describe
+from webapp.web.pages import translate
 from webapp.web.profiles import moment
 
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
@@ -85,7 +86,7 @@ def as_json(profile: ProfileView) -> dict[str, Any]:
         "public_key": profile.public_key,
         "enabled": profile.enabled,
         "state": str(profile.state),
-        "pending_reason": profile.pending_reason,
+        "pending_reason": None if profile.pending_reason is None else translate(profile.pending_reason),
         "outdated": profile.outdated,
         "created_at": moment(profile.created_at),
         "expires_at": moment(profile.expires_at),

@@ -103,7 +103,9 @@ def _not_signed_in(error: NotSignedIn) -> Response:
         return render.sign_in_again(url_for("sessions.login"))
     if wants_page():
         is_get = request.method in {"GET", "HEAD"}
-        return redirect(url_for("sessions.login", next=request.full_path.rstrip("?") if is_get else None), 303)
+        return redirect(
+            url_for("sessions.login", next=request.script_root + request.full_path.rstrip("?") if is_get else None), 303
+        )
     response = _answer(401, translate(error.sentence))
     response.headers["WWW-Authenticate"] = 'Bearer realm="Postern"'
     return response

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
+from gettext import NullTranslations
 from pathlib import Path
 from typing import Any
 
-from flask import Flask
+from flask import Flask, current_app
 
 from webapp.web.context import services
 from webapp.web.filters import FILTERS
@@ -19,8 +20,8 @@ def install(app: Flask) -> None:
     environment.trim_blocks = True
     environment.lstrip_blocks = True
     environment.add_extension("jinja2.ext.i18n")
-    environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]
-    environment.filters.update(FILTERS)
+    environment.filters.update(FILTERS, translated=translate)
+    use_translations(app, NullTranslations())
     app.context_processor(_always)
     folder = Path(app.static_folder or "")
 
@@ -41,6 +42,16 @@ def _always() -> dict[str, Any]:
     return {"now": services().clock(), "public_url": services().settings.public_url}
 
 
+def use_translations(app: Flask, translations: NullTranslations) -> None:
+    """Speak this language in templates and sentences alike; to be called before the first page is made."""
+    app.jinja_env.install_gettext_translations(translations, newstyle=True)  # type: ignore[attr-defined]
+    app.extensions["postern.translations"] = translations
+
+
 def translate(sentence: str, **values: object) -> str:
-    """Return the sentence in the person's language with its places filled; today the language is English."""
-    return sentence % values if values else sentence
+    """Return the sentence in the person's language with its places filled; today the language is English.
+
+    For what is not a constant in a template: ``_()`` there takes any text for markup, and ``%`` for a place.
+    """
+    translated: str = current_app.extensions["postern.translations"].gettext(sentence)
+    return translated % values if values else translated

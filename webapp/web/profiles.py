@@ -195,8 +195,9 @@ def _notice(is_endpoint_missing: bool) -> str | None:
 
 
 def _refresh_s(profiles: Sequence[ProfileView]) -> int | None:
-    """After how many seconds a browser without JavaScript loads the page again; None where nothing is awaited."""
-    return 3 if any(profile.state == State.PENDING for profile in profiles) else None
+    """After how many seconds a browser without JavaScript loads the page again; None where no moment is awaited."""
+    is_soon = any(profile.state == State.PENDING and profile.pending_reason is None for profile in profiles)
+    return 3 if is_soon else None
 
 
 def moment(value: datetime | None) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flask import Blueprint, request, url_for
 from werkzeug.wrappers import Response
 
@@ -35,8 +37,11 @@ def show() -> Response:
     return render.show(
         "servers/show.html",
         status=422 if errors else 200,
-        server=_shown(server),
-        problems=problems_of(server, report),
+        server=shown(server),
+        problems=[
+            replace(item, title=translate(item.title), sentence=translate(item.sentence))
+            for item in problems_of(server, report)
+        ],
         agent_seen_at=report.seen_at,
         agent_alive=report.is_alive,
         pinned={"endpoint"} if service.pinned.endpoint is not None else set(),
@@ -64,7 +69,8 @@ def problems_of(server: ServerView, report: ServerReport) -> list[Problem]:
     return problems
 
 
-def _shown(server: ServerView) -> dict[str, object]:
+def shown(server: ServerView) -> dict[str, object]:
+    """Return what pages say of the server."""
     return {
         "name": server.name,
         "interface": server.interface,

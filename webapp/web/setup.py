@@ -13,6 +13,7 @@ from webapp.settings import is_loopback
 from webapp.web import guard, render
 from webapp.web.context import reading, services
 from webapp.web.forms import problems_by_field
+from webapp.web.servers import shown
 from webapp.web.sessions import start_session
 
 bp = Blueprint("setup", __name__, url_prefix="/setup")
@@ -63,7 +64,7 @@ def server() -> Response:
         status=422 if errors else 200,
         values=values,
         errors=errors,
-        server=current,
+        server=shown(current),
         server_public=suggestions,
     )
 

@@ -18,21 +18,20 @@ bp = Blueprint("tokens", __name__, url_prefix="/tokens")
 def index() -> Response:
     """Show the tokens; make one and show it this once."""
     owner = guard.person()
-    fresh, name, errors = None, "", {}
+    fresh, values, errors = None, {}, {}
     if request.method == "POST":
-        name = request.form.get("name", "")
+        name, scope = request.form.get("name", ""), request.form.get("scope", "all")
         try:
-            fresh = services().tokens.create_token(owner.id, name, request.form.get("scope", "all"), guard.actor())
-            name = ""
+            fresh = services().tokens.create_token(owner.id, name, scope, guard.actor())
         except InvalidFields as error:
-            errors = problems_by_field(error)
+            values, errors = {"name": name, "scope": scope}, problems_by_field(error)
     return render.show(
         "tokens/index.html",
         "tokens/_tokens.html",
         status=422 if errors else 200,
         tokens=services().tokens.list_tokens(owner.id),
         fresh_token=fresh,
-        values={"name": name},
+        values=values,
         errors=errors,
     )
 

@@ -1,0 +1,1 @@
+"""Tests with a real tunnel and a real browser."""

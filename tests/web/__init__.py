@@ -1,0 +1,1 @@
+"""Tests of what the outside sees over HTTP."""
