@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from sqlalchemy import select, update
 from webapp.domain.keys import PrivateKey
 from webapp.errors import N_, AppError, DecryptionFailed, ToolError
 from webapp.models import AgentReport, Server
-from webapp.services import link
+from webapp.services import host, link
 from webapp.services.bell import Bell
 from webapp.services.database import Database, ring
 from webapp.services.interface import ManagedInterface, problem_of
@@ -33,20 +33,33 @@ LOOK_EVERY_S = 2.0
 LOOK_EVERY_MANY_S = 5.0
 MANY_PEERS = 500
 """Up to so many peers the interface is looked at every 2 s, above every 5 s: an idle agent costs little."""
+TRAPS_EVERY_S = 30.0
+CHORES_EVERY_S = 600.0
 REPORT_EVERY = timedelta(seconds=10)
 
 
 class Agent:
-    """One server's agent. It holds no truth of its own: killed at any moment, the next one goes on."""
+    """One server's agent. It holds no truth of its own: killed at any moment, the next one goes on.
+
+    ``chores`` are done every ten minutes; one that could not be done returns what the admin should know.
+    """
 
     def __init__(
-        self, db: Database, vault: Vault, servers: ServerService, tools: Tools, clock: Callable[[], datetime]
+        self,
+        db: Database,
+        vault: Vault,
+        servers: ServerService,
+        tools: Tools,
+        clock: Callable[[], datetime],
+        *,
+        chores: Sequence[Callable[[], Problem | None]] = (),
     ) -> None:
         self.db = db
         self.vault = vault
         self.servers = servers
         self.tools = tools
         self.clock = clock
+        self.chores = chores
         self._reconciler: Reconciler | None = None
         self._interface = ManagedInterface(tools, self._private_key)
         self._reported: tuple[object, ...] = ()
@@ -54,6 +67,10 @@ class Agent:
         self._way_out_problems: list[Problem] = []
         self.problems: list[Problem] = []
         self._ensured_at = float("-inf")
+        self._traps: list[Problem] = []
+        self._looked_for_traps_at = float("-inf")
+        self._undone: list[Problem] = []
+        self._did_chores_at = float("-inf")
 
     def run(self, stop: Event, bell: Bell) -> None:
         """Work until ``stop`` is set; the interface stays as it is then. Never raises for a foreseen trouble."""
@@ -90,6 +107,7 @@ class Agent:
             problems.append(problem_of(error, N_("The tunnel cannot be brought up to date")))
         if outcome is not None:
             problems += _problems_of(outcome, server)
+        problems += self._tidy(server)
         self.problems = problems
         self._report(server, outcome, problems)
         return outcome
@@ -107,6 +125,17 @@ class Agent:
             log.warning("%s had another key or port; it gets its own back", server.interface)
             self._interface.configure(server)
         return outcome
+
+    def _tidy(self, server: ServerView) -> list[Problem]:
+        """Do what is due now and then, and return what it found the last time: traps on the host, undone chores."""
+        now = time.monotonic()
+        if now - self._looked_for_traps_at >= TRAPS_EVERY_S:
+            self._traps = host.find_traps(self.tools, server) if server.has_interface else []
+            self._looked_for_traps_at = now
+        if now - self._did_chores_at >= CHORES_EVERY_S:
+            self._undone = [problem for chore in self.chores if (problem := chore()) is not None]
+            self._did_chores_at = now
+        return self._traps + self._undone
 
     def _adopt(self, server: ServerView, problems: list[Problem]) -> Outcome | None:
         assert self._reconciler is not None  # noqa: S101

