@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -153,20 +154,35 @@ def postgres_server() -> Iterator[str]:
             assert server.poll() is None, "PostgreSQL did not start"
         yield str(folder)
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT)  # The fast way down: clients are not waited for.
         server.wait(timeout=20)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def postgres_url(postgres_server: str, request: pytest.FixtureRequest) -> str:
-    """The URL of a new, empty PostgreSQL database."""
+def _new_postgres_database(server: str, template: str) -> str:
+    """Make a database and return its URL."""
     import psycopg
 
     name = f"test_{os.urandom(6).hex()}"
-    with psycopg.connect(f"host={postgres_server} user=postgres dbname=postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"postgresql+psycopg://postgres@/{name}?host={postgres_server}"
+    with psycopg.connect(f"host={server} user=postgres dbname=postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    return f"postgresql+psycopg://postgres@/{name}?host={server}"
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> str:
+    """The URL of a new, empty PostgreSQL database."""
+    return _new_postgres_database(postgres_server, "template0")
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a PostgreSQL database with all tables, migrated once for all tests; copy it, do not open it."""
+    url = _new_postgres_database(postgres_server, "template0")
+    db = open_database(url)
+    migrator.upgrade(db, tmp_path_factory.mktemp("migrated-postgres"))
+    db.close()
+    return url.split("@/")[1].split("?", maxsplit=1)[0]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -175,10 +191,11 @@ def each_services(request: pytest.FixtureRequest, environ: dict[str, str], clock
     if request.param == "sqlite":
         yield request.getfixturevalue("services")
         return
-    settings = Settings.from_env({**environ, "DATABASE_URL": request.getfixturevalue("postgres_url")})
+    server, template = (request.getfixturevalue(name) for name in ("postgres_server", "migrated_postgres"))
+    settings = Settings.from_env({**environ, "DATABASE_URL": _new_postgres_database(server, template)})
+    settings.data_dir.mkdir(mode=0o700)
     db = open_database(settings.database_url)
     try:
-        migrator.upgrade(db, settings.data_dir)
         services = build_services(settings, db, Tools(), clock=clock)
         services.servers.prepare("off", services.tools, interface_exists=False, can_manage=False)
         yield services

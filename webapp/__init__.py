@@ -3,6 +3,7 @@ command line and the agent, which live in this package too, do not pay for Flask
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +19,15 @@ def create_app(settings: Settings, tools: Tools | None = None) -> Flask:
     Raises SettingsInvalid when the kept secrets cannot be had or the database is of another version, and
     DatabaseUnusable when it does not answer; nothing listens then.
     """
+    # What imports make is there to stay: looking for garbage among it finds none and takes a tenth of the start.
+    gc.disable()
+    try:
+        return _compose(settings, tools)
+    finally:
+        gc.enable()
+
+
+def _compose(settings: Settings, tools: Tools | None) -> Flask:
     from flask import Flask
 
     from webapp import extensions

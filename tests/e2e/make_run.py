@@ -41,7 +41,7 @@ class MakeRun:
         prefix: Sequence[str] = (),
         command: Sequence[str] = ("make", "run"),
     ) -> None:
-        self.data_dir = environ["DATA_DIR"]
+        self.environ = environ
         self.answers = answers
         self._output = output
         with output.open("wb") as sink:
@@ -83,7 +83,7 @@ class MakeRun:
     def processes(self) -> dict[int, str]:
         """Return everything that belongs to this start: by its group, or by carrying its DATA_DIR."""
         found = {}
-        mark = f"DATA_DIR={self.data_dir}".encode()
+        mark = f"DATA_DIR={self.environ['DATA_DIR']}".encode()
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError, ValueError):
                 words = (folder / "cmdline").read_bytes().split(b"\0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import time
@@ -15,6 +16,10 @@ from pathlib import Path
 
 SOCKETS = Path("/var/run/wireguard")
 """Where userspace daemons listen (wireguard-go, ipc/uapi_unix.go): one folder for all namespaces."""
+
+
+IP = shutil.which("ip") or "ip"
+"""By its path, because what runs in a namespace may have a PATH without it."""
 
 
 def wait_until(is_so: Callable[[], object], timeout_s: float, what: str) -> float:
@@ -38,7 +43,7 @@ class Space:
 
     def argv(self, *words: str | Path) -> list[str]:
         """Return the command that runs these words inside; it becomes them, with the same process id."""
-        return ["ip", "netns", "exec", self.name, *map(str, words)]
+        return [IP, "netns", "exec", self.name, *map(str, words)]
 
     def run(
         self,
@@ -98,7 +103,7 @@ class Space:
 
 
 def _ip(*words: str) -> str:
-    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True, timeout=20).stdout
+    return subprocess.run([IP, *words], check=True, capture_output=True, text=True, timeout=20).stdout
 
 
 def daemon_of(interface: str) -> int | None:

@@ -83,8 +83,9 @@ class Curl:
     def make_token(self) -> None:
         """Make a token on its page and keep it."""
         answer = self.submit("/tokens", name="script")
+        assert answer.status == 200, answer
         found = re.search(r"TOKEN=(\S+)", unescape(answer.text))
-        assert answer.status == 200 and found is not None, answer
+        assert found is not None, answer
         self.token = found[1]
 
     def add(self, name: str) -> dict[str, Any]:

@@ -195,6 +195,12 @@ class TestUnusable:
         assert (done.stdout, done.stderr) == ("OperationalError\n", "")
         assert value_of(services.db) == 2
 
+    def test_the_cause_quotes_no_value(self, database: Database) -> None:
+        with pytest.raises(DatabaseUnusable) as caught, database.write() as session:
+            session.execute(text("INSERT INTO missing VALUES (:value)"), {"value": "hunter22"})
+        assert "no such table: missing" in str(caught.value.__cause__)
+        assert "hunter22" not in str(caught.value.__cause__)
+
     def test_no_connection_left_in_the_pool(self, impatient: Database) -> None:
         with impatient.read() as session:
             session.execute(text("SELECT 1"))
@@ -229,6 +235,7 @@ def test_the_pool_has_room_for_a_reader_and_a_writer_of_each_thread() -> None:
     assert options == {
         "pool_size": 24,
         "max_overflow": 0,
+        "hide_parameters": True,
         "pool_timeout": module.BUSY_TIMEOUT_S,
         "connect_args": {"timeout": module.BUSY_TIMEOUT_S, "check_same_thread": False},
     }

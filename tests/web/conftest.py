@@ -35,7 +35,11 @@ class Browser:
     """A browser without JavaScript: keeps cookies, sends the hidden CSRF field, follows nothing by itself."""
 
     def __init__(
-        self, app: Flask, headers: Mapping[str, str] | None = None, base_url: str = "http://127.0.0.1:8000", **environ: str
+        self,
+        app: Flask,
+        headers: Mapping[str, str] | None = None,
+        base_url: str = "http://127.0.0.1:8000",
+        **environ: str,
     ) -> None:
         self.client = app.test_client()
         self.base_url = base_url
@@ -44,7 +48,13 @@ class Browser:
         self._csrf = ""
 
     def open(
-        self, path: str, method: str = "GET", *, htmx: bool = False, headers: Mapping[str, str] | None = None, **how: Any
+        self,
+        path: str,
+        method: str = "GET",
+        *,
+        htmx: bool = False,
+        headers: Mapping[str, str] | None = None,
+        **how: Any,
     ) -> TestResponse:
         """Send one request; with ``htmx`` the one that htmx would send."""
         more = {"HX-Request": "true", "Accept": "text/html"} if htmx else {}
@@ -54,6 +64,7 @@ class Browser:
             method=method,
             headers={**self.headers, **more, **(headers or {})},
             environ_overrides=environ,
+            buffered=True,
             **{"base_url": self.base_url, **how},
         )
 

@@ -46,8 +46,7 @@ PAIRS = [
 def _colours() -> dict[str, tuple[str, str]]:
     css = (STATIC / "app.css").read_text(encoding="utf-8")
     return {
-        name: (light, dark)
-        for name, light, dark in re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", css)
+        name: (light, dark) for name, light, dark in re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", css)
     }
 
 

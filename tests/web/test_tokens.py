@@ -114,10 +114,15 @@ def test_the_last_use_is_shown(site: Site, alice: Browser) -> None:
 
 def test_the_form_offers_the_least_first(alice: Browser) -> None:
     page = alice.get("/tokens").text
-    assert re.findall(r'type="radio" name="scope" value="(\w+)"( checked)?', page) == [("read", " checked"), ("manage", "")]
+    assert re.findall(r'type="radio" name="scope" value="(\w+)"( checked)?', page) == [
+        ("read", " checked"),
+        ("manage", ""),
+    ]
 
 
-@pytest.mark.parametrize(("scope", "code", "words"), [("read", 403, "May look and download."), ("manage", 201, "May manage devices.")])
+@pytest.mark.parametrize(
+    ("scope", "code", "words"), [("read", 403, "May look and download."), ("manage", 201, "May manage devices.")]
+)
 def test_a_token_may_do_what_was_chosen(site: Site, alice: Browser, scope: str, code: int, words: str) -> None:
     token = fresh_on(alice.post("/tokens", {"name": "router", "scope": scope}).text)
     assert words in alice.get("/tokens").text

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from webapp.errors import N_, FieldProblem, InvalidFields
 
 NAME_CHARACTERS = 64
+NOTES_CHARACTERS = 1000
 KEY_CHARACTERS = 192
 """What a key's column takes: a few letters are eighteen in their compatible form."""
 FILE_NAME_CHARACTERS = 15
@@ -41,6 +42,19 @@ def parse_name(text: str, field: str = "name") -> str:
     if sentence is not None:
         raise InvalidFields([FieldProblem(field, sentence)])
     return name
+
+
+def parse_notes(text: str, field: str = "notes") -> str:
+    """Return a note of up to 1000 characters with plain line ends; empty for none.
+
+    Raises InvalidFields at ``field`` for a longer one, and for control and bidirectional characters.
+    """
+    notes = unicodedata.normalize("NFC", text.replace("\r\n", "\n")).strip()
+    if len(notes) > NOTES_CHARACTERS:
+        raise InvalidFields([FieldProblem(field, N_("Use 1000 characters or fewer."))])
+    if any(not _is_printable(character) for character in notes if character != "\n"):
+        raise InvalidFields([FieldProblem(field, N_("This text holds a character that cannot be shown."))])
+    return notes
 
 
 def _is_printable(character: str) -> bool:

@@ -49,7 +49,7 @@ class Argon2Hasher:
 
         try:
             return bool(self._argon2().verify(password_hash, password))  # type: ignore[attr-defined]
-        except (Argon2Error, InvalidHashError):
+        except (Argon2Error, InvalidHashError, UnicodeEncodeError):
             return False
 
     def _argon2(self) -> object:
@@ -156,6 +156,8 @@ class AccountService:
         raised, and the try is counted. Raises Throttled past the limits, without computing a hash.
         """
         now = self.clock()
+        # What no database stores is nobody's name.
+        username = username.encode("utf-8", "replace").decode().replace("\0", "?")
         key = name_key(username)[:192]
         limits = throttle.sign_in_limits(key, address)
         with self.db.write() as session:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningDelete
 
 from webapp.domain.addresses import FIRST_INDEX, Pool
 from webapp.errors import PoolExhausted
@@ -38,36 +40,55 @@ def get_next_available_ip(
     whatever it was for. The cost does not depend on how many profiles there are. Raises PoolExhausted; nothing
     was taken.
     """
-    rested = (
-        ReleasedAddress.server_id == server_id,
-        ReleasedAddress.confirmed_absent_at <= now - quarantine,
-        ReleasedAddress.address_index.between(FIRST_INDEX, pool.last_index),
-    )
-    is_free = ReleasedAddress.kept_until.is_(None) | (ReleasedAddress.kept_until <= now)
-    index = _take_released(session, *rested, is_free)
+    values = {"server": server_id, "now": now, "rested_before": now - quarantine, "last_index": pool.last_index}
+    index = _take_released(session, _OLDEST_FREE, values)
     if index is None:
-        index = _take_next(session, server_id, pool)
+        index = session.scalar(_NEXT, values)
     if index is None:
-        index = _take_released(session, *rested)
+        index = _take_released(session, _OLDEST_RESTED, values)
     if index is None:
         raise PoolExhausted
     return Lease(index, pool.ipv4(index), pool.ipv6(index))
 
 
-def _take_released(session: Session, *conditions: ColumnElement[bool]) -> int | None:
+def _oldest(*conditions: ColumnElement[bool]) -> ReturningDelete[int, str]:
     oldest = (
         select(ReleasedAddress.id)
-        .where(*conditions)
+        .where(
+            ReleasedAddress.server_id == bindparam("server"),
+            ReleasedAddress.confirmed_absent_at <= bindparam("rested_before"),
+            ReleasedAddress.address_index.between(FIRST_INDEX, bindparam("last_index")),
+            *conditions,
+        )
         .order_by(ReleasedAddress.confirmed_absent_at, ReleasedAddress.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     )
-    taken = session.execute(
+    return (
         delete(ReleasedAddress)
         .where(ReleasedAddress.id == oldest.scalar_subquery())
         .returning(ReleasedAddress.address_index, ReleasedAddress.public_key)
         .execution_options(synchronize_session=False)
-    ).one_or_none()
+    )
+
+
+# Built once: putting a statement together costs four times what running it does (docs/benchmarks.md).
+_OLDEST_FREE = _oldest(ReleasedAddress.kept_until.is_(None) | (ReleasedAddress.kept_until <= bindparam("now")))
+_OLDEST_RESTED = _oldest()
+_NEXT = (
+    update(AddressSequence)
+    .where(
+        AddressSequence.server_id == bindparam("server"),
+        AddressSequence.next_index <= bindparam("last_index"),
+    )
+    .values(next_index=AddressSequence.next_index + 1)
+    .returning(AddressSequence.next_index - 1)
+    .execution_options(synchronize_session=False)
+)
+
+
+def _take_released(session: Session, oldest: ReturningDelete[int, str], values: dict[str, Any]) -> int | None:
+    taken = session.execute(oldest, values).one_or_none()
     if taken is None:
         return None
     index, public_key = taken
@@ -78,16 +99,6 @@ def _take_released(session: Session, *conditions: ColumnElement[bool]) -> int | 
         .execution_options(synchronize_session=False)
     )
     return index
-
-
-def _take_next(session: Session, server_id: int, pool: Pool) -> int | None:
-    return session.scalar(
-        update(AddressSequence)
-        .where(AddressSequence.server_id == server_id, AddressSequence.next_index <= pool.last_index)
-        .values(next_index=AddressSequence.next_index + 1)
-        .returning(AddressSequence.next_index - 1)
-        .execution_options(synchronize_session=False)
-    )
 
 
 def release_address(

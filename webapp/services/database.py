@@ -111,7 +111,12 @@ def _deliberate() -> Iterator[None]:
 
 def engine_options(url: str) -> dict[str, Any]:
     """Return the keyword arguments for ``create_engine`` that both databases run with."""
-    options: dict[str, Any] = {"pool_size": POOL_SIZE, "max_overflow": 0, "pool_timeout": BUSY_TIMEOUT_S}
+    options: dict[str, Any] = {
+        "pool_size": POOL_SIZE,
+        "max_overflow": 0,
+        "pool_timeout": BUSY_TIMEOUT_S,
+        "hide_parameters": True,  # Errors go to the log; sealed keys and hashes do not.
+    }
     if make_url(url).get_backend_name() == "sqlite":
         options["connect_args"] = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
     else:
@@ -174,8 +179,11 @@ def configure_engine(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
 
 
+_RING = update(ChangeSeq).values(value=ChangeSeq.value + 1).execution_options(synchronize_session=False)
+
+
 def ring(session: Session) -> None:
     """Bump ``change_seq`` in the session's own transaction: the agent wakes when, and only if, it commits."""
-    session.execute(update(ChangeSeq).values(value=ChangeSeq.value + 1))
+    session.execute(_RING)
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"NOTIFY {CHANNEL}"))

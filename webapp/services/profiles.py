@@ -13,7 +13,7 @@ from sqlalchemy import Select, bindparam, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from webapp.domain.keys import PresharedKey, PrivateKey
-from webapp.domain.names import name_key, next_name, parse_name, safe_file_name
+from webapp.domain.names import name_key, next_name, parse_name, parse_notes, safe_file_name
 from webapp.domain.states import State, profile_state
 from webapp.domain.wgconf import ClientConfig, generate_config
 from webapp.errors import N_, LimitReached, NameTaken, NotFound, NotReady
@@ -345,6 +345,8 @@ class ProfileService:
         now = self.clock()
         if name is not UNCHANGED:
             name = parse_name(name)
+        if notes is not UNCHANGED:
+            notes = parse_notes(notes)
 
         def work(session: Session) -> ProfileView:
             row = self._own_row(session, user_id, profile_id)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
@@ -25,6 +25,20 @@ from webapp.services.vault import Vault
 from webapp.services.wg import InterfaceState, PeerState, WireGuard
 
 COUNTER_COLUMNS = ("endpoint", "latest_handshake", "rx_bytes", "tx_bytes", "counter_rx", "counter_tx")
+
+
+class StoredStatus(NamedTuple):
+    """The columns of a ``PeerStatus`` that are compared; ten thousand of these cost a fifth of as many ORM objects."""
+
+    profile_id: int
+    public_key: str
+    confirmed_at: datetime | None
+    latest_handshake: datetime | None
+    endpoint: str | None
+    rx_bytes: int
+    tx_bytes: int
+    counter_rx: int
+    counter_tx: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +63,7 @@ class Desired:
     peers: Mapping[str, DesiredPeer]
     ours: frozenset[str]
     released: frozenset[str]
-    statuses: Mapping[int, PeerStatus]
+    statuses: Mapping[int, StoredStatus]
 
     def holds(self, change_seq: int, now: datetime) -> bool:
         """Whether the snapshot is still true: nothing changed since, and nobody expired."""
@@ -127,8 +141,8 @@ def load_desired(session: Session, server_id: int, now: datetime) -> Desired:
     revoked = session.scalars(
         select(RevokedKey.public_key).where(RevokedKey.server_id == server_id, RevokedKey.confirmed_absent_at.is_(None))
     )
-    statuses = session.scalars(
-        select(PeerStatus)
+    statuses = session.execute(
+        select(*(getattr(PeerStatus, column) for column in StoredStatus._fields))
         .join(VpnProfile, VpnProfile.id == PeerStatus.profile_id)
         .where(VpnProfile.server_id == server_id)
     )
@@ -138,7 +152,7 @@ def load_desired(session: Session, server_id: int, now: datetime) -> Desired:
         peers,
         frozenset(row.public_key for row in rows),
         frozenset(released).union(revoked),
-        {status.profile_id: status for status in statuses},
+        {row.profile_id: row for row in map(StoredStatus._make, statuses)},
     )
 
 
@@ -237,6 +251,8 @@ def _store(
     for public_key, peer in desired.peers.items():
         seen = actual.get(public_key)
         status = desired.statuses.get(peer.profile_id)
+        if status is not None and seen is not None and _is_stored(status, public_key, seen):
+            continue
         values = _status_values(public_key, status, seen, now)
         if status is None:
             if seen is not None:
@@ -283,8 +299,20 @@ def _store(
     return True
 
 
+def _is_stored(status: StoredStatus, public_key: str, seen: PeerState) -> bool:
+    """Whether the row says already what was seen: so it is for nearly all peers at every look."""
+    return (
+        status.confirmed_at is not None
+        and status.public_key == public_key
+        and status.counter_rx == seen.rx_bytes
+        and status.counter_tx == seen.tx_bytes
+        and (status.endpoint or "") == seen.endpoint
+        and (not seen.latest_handshake or status.latest_handshake == datetime.fromtimestamp(seen.latest_handshake, UTC))
+    )
+
+
 def _status_values(
-    public_key: str, status: PeerStatus | None, seen: PeerState | None, now: datetime
+    public_key: str, status: StoredStatus | None, seen: PeerState | None, now: datetime
 ) -> dict[str, object]:
     """Return the row that should be stored for a peer; totals grow by what the counters grew since the last look."""
     if seen is None:
@@ -313,7 +341,7 @@ def _status_values(
     }
 
 
-def _gone_values(status: PeerStatus) -> dict[str, object]:
+def _gone_values(status: StoredStatus) -> dict[str, object]:
     kept = {column: getattr(status, column) for column in COUNTER_COLUMNS}
     return {"public_key": status.public_key, "confirmed_at": None, **kept, "counter_rx": 0, "counter_tx": 0}
 

@@ -21,6 +21,7 @@ from webapp.errors import N_, FieldProblem, InvalidFields, NotPermitted, NotRead
 from webapp.models import (
     AddressSequence,
     AgentReport,
+    Base,
     ChangeSeq,
     Installation,
     PeerStatus,
@@ -43,6 +44,7 @@ DEFAULT_KEEPALIVE = 25
 AGENT_SILENT_AFTER = timedelta(seconds=30)
 """The agent reports at least every 10 s; after three silent reports it counts as gone."""
 PRIVATE_KEY = "servers.private_key"
+_FIRST = select(Server).order_by(Server.id).limit(1)
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class ServerService:
 
     def current(self, session: Session) -> ServerView:
         """Return the server of this deployment. There is one from the first ``db upgrade`` on."""
-        return view_of(session.scalars(select(Server).order_by(Server.id).limit(1)).one())
+        return view_of(session.scalars(_FIRST).one())
 
     def prepare(
         self, wanted_mode: str, tools: Tools, *, interface_exists: bool, can_manage: bool
@@ -216,17 +218,24 @@ class ServerService:
         if installation is None:
             session.add(Installation(id=1, encryption_key_id=self.vault.key_id, created_at=now))
             session.add(ChangeSeq(id=1, value=1))
-        elif installation.encryption_key_id != self.vault.key_id:
+        else:
+            self._check_key_id(installation.encryption_key_id)
+
+    def check_key(self, session: Session) -> None:
+        """Raise SettingsInvalid when ENCRYPTION_KEY is not the one that the database was made with."""
+        # A column of the table: asking for the object would set up all mappers before the first answer.
+        key_id = session.scalar(select(Base.metadata.tables[Installation.__tablename__].c.encryption_key_id))
+        if key_id is not None:
+            self._check_key_id(key_id)
+
+    def _check_key_id(self, key_id: str) -> None:
+        if key_id != self.vault.key_id:
             raise SettingsInvalid(
                 [
                     "ENCRYPTION_KEY: is not the key that this database was made with;"
                     " nothing was changed. Bring back the old key (or DATA_DIR/encryption_key)"
                 ]
             )
-
-    def check_key(self, session: Session) -> None:
-        """Raise SettingsInvalid when ENCRYPTION_KEY is not the one that the database was made with."""
-        self._check_installation(session, self.clock())
 
     def _new_row(self, mode: str, now: datetime) -> Server:
         return Server(

@@ -6,7 +6,6 @@ import hashlib
 from datetime import datetime, timedelta
 
 from sqlalchemy import case, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from webapp.errors import Throttled
@@ -36,7 +35,11 @@ def count_try(session: Session, limits: dict[str, int], now: datetime) -> Thrott
 
     Returns the error to raise once the transaction is stored, when a counter is over its limit, else None.
     """
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    # Imported here: every dialect costs the start of the process, and only one is in use.
+    if session.get_bind().dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert
+    else:
+        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
     verdict = None
     for key, limit in limits.items():
         statement = insert(ThrottleCounter).values(key=key, window_start=now, count=1)

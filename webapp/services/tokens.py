@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from webapp.domain.names import parse_name
@@ -24,6 +24,10 @@ SCOPES = ("all", "manage", "read")
 """What a token may do: all that its person may; make and change their profiles; read them and their files."""
 TOKENS_PER_PERSON = 50
 USED_EVERY = timedelta(minutes=1)
+LARGEST_ID = 2**63 - 1
+_HELD = (
+    select(ApiToken, User).join(User, User.id == ApiToken.user_id).where(ApiToken.token_hash == bindparam("token_hash"))
+)
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ class TokenService:
 
     def revoke_token(self, user_id: int, token_id: int, actor: Actor) -> str:
         """Delete one of the person's tokens and return its name. Raises NotFound for a missing or a foreign one."""
+        if not 0 < token_id <= LARGEST_ID:
+            raise NotFound
         with self.db.write() as session:
             name: str | None = session.scalar(
                 delete(ApiToken).where(ApiToken.id == token_id, ApiToken.user_id == user_id).returning(ApiToken.name)
@@ -111,11 +117,7 @@ class TokenService:
     def find(self, session: Session, token: str) -> TokenHolder | None:
         """Return who holds the token, or None: unknown, revoked, expired, or the person is disabled."""
         now = self.clock()
-        found = session.execute(
-            select(ApiToken, User)
-            .join(User, User.id == ApiToken.user_id)
-            .where(ApiToken.token_hash == hash_token(token))
-        ).one_or_none()
+        found = session.execute(_HELD, {"token_hash": hash_token(token)}).one_or_none()
         if found is None:
             return None
         row, user = found

@@ -19,7 +19,6 @@ from webapp.web.profiles import moment
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
 CREATE_FIELDS: dict[str, Any] = {"name": str}
 CHANGE_FIELDS: dict[str, Any] = {"name": str, "enabled": bool, "expires_at": (str, type(None)), "notes": str}
-NOTES_CHARACTERS = 1000
 
 
 @bp.get("/profiles")
@@ -56,8 +55,6 @@ def change_profile(profile_id: int) -> Response:
     fields = _fields(CHANGE_FIELDS)
     if "expires_at" in fields and fields["expires_at"] is not None:
         fields["expires_at"] = _moment(fields["expires_at"])
-    if len(fields.get("notes", "")) > NOTES_CHARACTERS:
-        raise InvalidFields([FieldProblem("notes", N_("Use 1000 characters or fewer."))])
     profile = services().profiles.change_profile(guard.person().id, profile_id, guard.actor(), **fields)
     return jsonify(as_json(profile))
 
@@ -99,7 +96,10 @@ def as_json(profile: ProfileView) -> dict[str, Any]:
 
 def _fields(allowed: dict[str, Any]) -> dict[str, Any]:
     """Return the request's JSON object. Raises BadRequest for what is none, InvalidFields for a foreign field."""
-    body = request.get_json(force=True)
+    try:
+        body = request.get_json(force=True)
+    except RecursionError as error:
+        raise BadRequest from error
     if not isinstance(body, dict):
         raise BadRequest(N_("The body must be a JSON object."))
     problems = []

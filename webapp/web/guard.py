@@ -70,6 +70,7 @@ def install(app: Flask) -> None:
     """Ask before every request."""
     login_manager.anonymous_user = Nobody
     login_manager.request_loader(_find_person)
+    login_manager.session_protection = None  # Ours is a row in the database; Flask-Login keeps nothing in the cookie.
     # Flask runs these in the order of their registration; CSRFProtect's check came before them.
     app.before_request(_check_host)
     app.before_request(_check_origin)

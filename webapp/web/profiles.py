@@ -6,7 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response
 
 from webapp.domain.names import FILE_NAME
 from webapp.domain.states import State
-from webapp.errors import N_, InvalidFields, NotReady
+from webapp.errors import N_, FieldProblem, InvalidFields, NotReady
 from webapp.services.profiles import ProfileView
 from webapp.web import guard, render
 from webapp.web.context import reading, reading_afresh, services
@@ -154,6 +154,77 @@ def delete(profile_id: int) -> Response:
     )
 
 
+@bp.route("/<int:profile_id>/change", methods=["GET", "POST"])
+def change(profile_id: int) -> Response:
+    """Rename a device, give it a last day, note something about it."""
+    owner = guard.person()
+    profile = services().profiles.show_profile(reading(), owner.id, profile_id)
+    values = {"name": profile.name, "expires_on": _last_day(profile.expires_at), "notes": profile.notes}
+    errors: dict[str, str] = {}
+    if request.method == "POST":
+        values = {name: request.form.get(name, "") for name in values}
+        try:
+            changed = services().profiles.change_profile(
+                owner.id,
+                profile_id,
+                guard.actor(),
+                name=values["name"],
+                expires_at=_end_of_day(values["expires_on"]),
+                notes=values["notes"],
+            )
+            saved = translate(N_("%(name)s was changed."), name=changed.name)
+            return render.done(url_for("profiles.show", profile_id=profile_id), saved)
+        except InvalidFields as error:
+            errors = problems_by_field(error)
+    return render.show(
+        "profiles/change.html",
+        status=422 if errors else 200,
+        profile=profile,
+        values=values,
+        errors=errors,
+        today=services().clock().date().isoformat(),
+    )
+
+
+@bp.post("/<int:profile_id>/switch")
+def switch(profile_id: int) -> Response:
+    """Turn a device off, or on again."""
+    is_on = request.form.get("enabled") == "yes"
+    profile = services().profiles.change_profile(guard.person().id, profile_id, guard.actor(), enabled=is_on)
+    sentence = N_("%(name)s is on.") if is_on else N_("%(name)s is off.")
+    return render.done(url_for("profiles.show", profile_id=profile_id), translate(sentence, name=profile.name))
+
+
+@bp.post("/<int:profile_id>/restore")
+def restore(profile_id: int) -> Response:
+    """Bring a deleted device back, with its address and key."""
+    profile = services().profiles.restore_profile(guard.person().id, profile_id, guard.actor())
+    reading_afresh()
+    return render.done(
+        url_for("profiles.index"),
+        translate(N_("%(name)s is back. Its file works again."), name=profile.name),
+        "profiles/_devices.html",
+        values={},
+        errors={},
+        **_list_context(),
+    )
+
+
+def _last_day(expires_at: datetime | None) -> str:
+    return "" if expires_at is None else (expires_at - timedelta(microseconds=1)).date().isoformat()
+
+
+def _end_of_day(text: str) -> datetime | None:
+    """Return the first moment after a day in UTC, or None for no text. Raises InvalidFields."""
+    if not text.strip():
+        return None
+    try:
+        return datetime.combine(date.fromisoformat(text.strip()), time.min, UTC) + timedelta(days=1)
+    except (ValueError, OverflowError) as error:
+        sentence = N_("Give a day such as 2027-01-31, or nothing.")
+        raise InvalidFields([FieldProblem("expires_on", sentence)]) from error
+
+
 def curl_line(profile: ProfileView) -> str:
     """Return the line that fetches the file in a script, ready to copy; the token stays the person's to fill in."""
     address = f"{services().settings.public_url}/profiles/{quote(profile.name)}.conf"
@@ -183,6 +254,7 @@ def _list_context() -> dict[str, Any]:
             previous_url=None if before == "0" else url_for("profiles.index"),
         ),
         "limit": limit,
+        "restorable": services().profiles.restorable_profiles(reading(), owner.id) if before == "0" else (),
         "notice": _notice(server.endpoint is None),
         "refresh_s": _refresh_s(page.items),
     }
