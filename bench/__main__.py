@@ -18,8 +18,12 @@ def main() -> int:
     """Run the sections one after the other and print one table. Always 0: a figure is no test."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure Postern against its targets.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: under 90 seconds, rougher figures")
-    parser.add_argument("--profiles", type=int, default=PROFILES, metavar="N", help=f"how many are stored ({PROFILES:,})")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well (- for stdout alone)")
+    parser.add_argument(
+        "--profiles", type=int, default=PROFILES, metavar="N", help=f"how many are stored ({PROFILES:,})"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the figures there as well (- for stdout alone)"
+    )
     words = parser.add_argument("--only", nargs="+", metavar="SECTION", help="create, pages, start, agent")
     arguments = parser.parse_args()
     quick = arguments.quick

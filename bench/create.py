@@ -117,7 +117,7 @@ def _at_once(wg: str, empty: Deployment, full: Deployment, profiles: int, second
         what, measured = f"{CLIENTS} clients, {name}", f"{rate:.0f}/s = {rate / floor:.2f} × keys"
         rows.append(
             at_least(SECTION, what, rate / floor, 0.3, measured, " × keys")
-            if "none stored, 1 worker" == name
+            if name == "none stored, 1 worker"
             else Row(SECTION, what, measured, rate / floor)
         )
     rows.append(at_most(SECTION, f"failures in {created:,} made at once", failures, 0, f"{failures}{first_failure}"))
@@ -127,8 +127,6 @@ def _at_once(wg: str, empty: Deployment, full: Deployment, profiles: int, second
 
 def _stored(place: Deployment) -> int:
     connection = sqlite3.connect(f"file:{place.file}?mode=ro", uri=True)
-    (count,) = connection.execute(
-        "SELECT count(*) FROM vpn_profiles WHERE name_key LIKE 'crowd-%'"
-    ).fetchone()
+    (count,) = connection.execute("SELECT count(*) FROM vpn_profiles WHERE name_key LIKE 'crowd-%'").fetchone()
     connection.close()
     return int(count)

@@ -189,7 +189,12 @@ def run_crowd(order: dict[str, object]) -> dict[str, object]:
     """Run ``bench.crowd`` with the order and return its report."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.crowd"],
-        cwd=ROOT, env=clean_environment(), input=json.dumps(order), capture_output=True, text=True, check=True,
+        cwd=ROOT,
+        env=clean_environment(),
+        input=json.dumps(order),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     report: dict[str, object] = json.loads(done.stdout)
     return report

@@ -32,7 +32,7 @@ def measure(profiles: int, *, is_quick: bool) -> list[Row]:
             for whose, person in people.items():
                 rows += _list(place, person, f"for a person with {whose}", rounds)
             script = place.client("alice")
-            times = _times(lambda: _get(script, "/profiles/device%20{}.conf".format(profiles + 3)), rounds)
+            times = _times(lambda: _get(script, f"/profiles/device%20{profiles + 3}.conf"), rounds)
             rows.append(Row(SECTION, f"download one file of {profiles + FEW:,}, p50 / p95", ms(times), _p50(times)))
             for number in range(200):
                 answer = script.request("POST", "/api/v1/profiles", b'{"name": "phone %d"}' % number)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -21,7 +19,7 @@ from bench.peers import SECTION
 from bench.report import Row, at_most, ms, quantile, to_json
 from bench.stored import fill
 from webapp.agent import Agent
-from webapp.domain.wgconf import ServerPeer, render_peers
+from webapp.domain.wgconf import ServerPeer
 from webapp.models import PeerStatus
 from webapp.services import wg as wg_service
 from webapp.services.reconcile import Reconciler, load_desired

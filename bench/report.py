@@ -50,8 +50,9 @@ def table(rows: Sequence[Row]) -> str:
     cells = [("what", "measured", "target", "verdict")]
     cells += [(f"{row.section}: {row.what}", row.measured, row.target, row.verdict) for row in rows]
     widths = [max(len(line[column]) for line in cells) for column in range(4)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-             for line in cells]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
+    ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)
 

@@ -13,6 +13,7 @@ from webapp.domain.endpoint import Endpoint
 from webapp.domain.keys import PrivateKey, PublicKey
 from webapp.domain.obfuscation import ENVIRONMENT_PREFIX, PARAMETERS, Obfuscation
 from webapp.errors import SettingsInvalid
+from webapp.services.database import sqlite_path
 from webapp.settings import ROOT, ServerSettings, Settings, is_loopback
 
 GOOD = "9f3b1c5e7a2d4086b1f4c8e2a7d90356"
@@ -336,6 +337,13 @@ def test_what_would_break_later_is_told_at_the_start(name: str, value: str) -> N
 def test_a_password_keeps_its_blanks() -> None:
     password = " four random words "
     assert Settings.from_env({"ADMIN_USERNAME": "nora", "ADMIN_PASSWORD": password}).admin_password == password
+
+
+@bug("a % or ? in DATA_DIR is read as URL syntax: the database is made in another folder")
+@pytest.mark.parametrize("folder", ["/srv/per%41cent", "/srv/what?"])
+def test_any_folder_can_hold_the_data(folder: str) -> None:
+    settings = Settings.from_env({"DATA_DIR": folder})
+    assert sqlite_path(settings.database_url) == Path(folder) / "postern.db"
 
 
 class Recorder(Mapping[str, str]):

@@ -86,6 +86,11 @@ class Browser:
             self._csrf = unescape(found[1])
         return self._csrf
 
+    def hold(self, cookie: str) -> Browser:
+        """Take a session cookie from elsewhere."""
+        self.client.set_cookie("postern", cookie, domain=urlsplit(self.base_url).hostname or "")
+        return self
+
     def sign_in(self, username: str, password: str = PASSWORD, **data: str) -> TestResponse:
         """Type name and password on the sign-in page."""
         answer = self.post("/login", {"username": username, "password": password, **data})

@@ -135,9 +135,10 @@ class TestSession:
         answer = alice.post("/logout")
         assert (answer.status_code, answer.location) == (303, "/login")
         assert site.count(SignInSession) == 0
-        thief = site.nobody()
-        thief.client.set_cookie("postern", str(stolen))
-        assert thief.get("/profiles/").status_code == 303
+        assert site.nobody().hold(str(stolen)).get("/profiles/").status_code == 303
+
+    def test_a_cookie_in_another_browser_is_the_same_session(self, site: Site, alice: Browser) -> None:
+        assert site.nobody().hold(str(alice.cookie())).get("/profiles/").status_code == 200
 
     def test_sign_out_by_htmx_loads_the_sign_in_page(self, alice: Browser) -> None:
         answer = alice.post("/logout", htmx=True)
@@ -183,8 +184,7 @@ class TestSession:
 
     @pytest.mark.parametrize("cookie", ["", "x", "a.b.c", "é", "x" * 4000])
     def test_a_forged_cookie_is_nobody(self, site: Site, nobody: Browser, cookie: str) -> None:
-        nobody.client.set_cookie("postern", cookie)
-        assert nobody.get("/profiles/").status_code == 303
+        assert nobody.hold(cookie).get("/profiles/").status_code == 303
 
 
 class TestNext:

@@ -131,6 +131,8 @@ class AccountService:
 
         Raises InvalidFields (the link stays good) or LinkDead: used, expired, forged, or there is a user already.
         """
+        # Asked first: a stranger with a forged link must not make this machine compute hashes.
+        self.check_setup_link(token)
         row = self._new_row(username, password, is_admin=True)
         with self.db.write() as session:
             now = self.clock()
@@ -156,8 +158,7 @@ class AccountService:
         raised, and the try is counted. Raises Throttled past the limits, without computing a hash.
         """
         now = self.clock()
-        # What no database stores is nobody's name.
-        username = username.encode("utf-8", "replace").decode().replace("\0", "?")
+        username = _storable(username)
         key = name_key(username)[:192]
         limits = throttle.sign_in_limits(key, address)
         with self.db.write() as session:
@@ -181,7 +182,7 @@ class AccountService:
     def find(self, username: str) -> Person:
         """Return the person of that name. Raises NotFound."""
         with self.db.read() as session:
-            row = session.scalar(select(User).where(User.username_key == name_key(username)))
+            row = session.scalar(select(User).where(User.username_key == name_key(_storable(username))))
         if row is None:
             raise NotFound(N_("There is nobody named %(name)s."), name=username)
         return person_of(row)
@@ -230,6 +231,11 @@ def password_problems(password: str | None) -> list[FieldProblem]:
     else:
         sentence = N_("Use 256 characters or fewer.")
     return [FieldProblem("password", sentence)]
+
+
+def _storable(username: str) -> str:
+    """Return the name with marks in place of what no database stores: nobody is called so."""
+    return username.encode("utf-8", "replace").decode().replace("\0", "?")
 
 
 def person_of(row: User) -> Person:

@@ -49,13 +49,15 @@ class SqliteBell:
 
     def _has_rung(self) -> bool:
         if self._connection is None:
-            self._connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, isolation_level=None)
+            self._connection = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None
+            )
         (data_version,) = self._connection.execute("PRAGMA data_version").fetchone()
         if data_version == self._data_version:
             return False
         self._data_version = data_version
-        (change_seq,) = self._connection.execute("SELECT value FROM change_seq").fetchone()
-        has_rung: bool = change_seq != self._change_seq
+        (change_seq,) = self._connection.execute("SELECT max(value) FROM change_seq").fetchone()
+        has_rung: bool = change_seq is not None and change_seq != self._change_seq
         self._change_seq = change_seq
         return has_rung
 

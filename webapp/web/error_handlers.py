@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from http import HTTPStatus
 
-from flask import Flask, jsonify, redirect, render_template, request, url_for
+from flask import Flask, jsonify, redirect, request, url_for
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -142,7 +142,7 @@ def _answer(status: int, sentence: str, fields: tuple[errors.FieldProblem, ...] 
         return render.message(sentence, status)
     if wants_page():
         title = translate(TITLES.get(status, TITLES[500 if status >= 500 else 400]))
-        page = render_template("errors/error.html", status=status, title=title, sentence=sentence)
+        page = render.alone("errors/error.html", status=status, title=title, sentence=sentence)
         return Response(page, status, content_type="text/html; charset=utf-8")
     problem: dict[str, object] = {
         "type": "about:blank",
