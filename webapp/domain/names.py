@@ -85,7 +85,8 @@ def next_name(name: str, is_taken: Callable[[str], bool], *, may_keep: bool = Fa
 def safe_file_name(name: str, is_taken: Callable[[str], bool], randbelow: Callable[[int], int]) -> str:
     """Return a file name (without ``.conf``) made from the name: 1 to 15 safe characters, not taken.
 
-    Letters with marks lose them, everything else unsafe becomes one hyphen; what leaves nothing is "device".
+    Letters with marks lose them, what is not ASCII then is left out, what is unsafe becomes one hyphen; what
+    leaves nothing is "device".
     Where that is taken, "-2" to "-9" are tried, then random endings, so that the cost does not grow with the
     number of names that begin alike. ``randbelow`` is like ``secrets.randbelow``.
     """
