@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -18,12 +19,8 @@ def main() -> int:
     """Run the sections one after the other and print one table. Always 0: a figure is no test."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure Postern against its targets.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: under 90 seconds, rougher figures")
-    parser.add_argument(
-        "--profiles", type=int, default=PROFILES, metavar="N", help=f"how many are stored ({PROFILES:,})"
-    )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the figures there as well (- for stdout alone)"
-    )
+    parser.add_argument("--profiles", type=int, default=PROFILES, metavar="N", help=f"stored profiles ({PROFILES:,})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too; - is stdout alone")
     words = parser.add_argument("--only", nargs="+", metavar="SECTION", help="create, pages, start, agent")
     arguments = parser.parse_args()
     quick = arguments.quick
@@ -37,11 +34,12 @@ def main() -> int:
     if unknown := set(chosen) - set(sections):
         parser.error(str(argparse.ArgumentError(words, f"no such section: {', '.join(sorted(unknown))}")))
     rows: list[Row] = []
-    begun = time.monotonic()
+    begun, load = time.monotonic(), os.getloadavg()[0]
     for name in chosen:
         print(f"bench: {name} …", file=sys.stderr, flush=True)
         rows += sections[name]()
-    print(f"bench: {time.monotonic() - begun:.0f} s", file=sys.stderr)
+    loads = f"load {load:.1f} before, {os.getloadavg()[0]:.1f} at the end, on {os.cpu_count()} cores"
+    print(f"bench: {time.monotonic() - begun:.0f} s; {loads}", file=sys.stderr)
     if arguments.json == Path("-"):
         print(to_json(rows))
         return 0

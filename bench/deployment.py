@@ -170,7 +170,8 @@ def wait_for_answer(port: int, process: Process, path: str = "/healthz", limit_s
 def web_command(settings: Settings) -> list[str]:
     """Return gunicorn's words from the very file that ``make run`` runs."""
     spec = importlib.util.spec_from_file_location("supervise", ROOT / "scripts" / "supervise.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     words: list[str] = module.web_command(settings)

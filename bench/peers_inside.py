@@ -49,9 +49,9 @@ def main() -> None:
     """Print the rows as JSON."""
     is_quick = "--quick" in sys.argv
     _settle_in()
-    rows = _reconcile(turns=2 if is_quick else 4)
-    rows += _live(FEW, 8 if is_quick else 25)
-    rows += _live(MANY, 8 if is_quick else 25)
+    rows = _reconcile(turns=1 if is_quick else 3)
+    rows += _live(FEW, 8 if is_quick else 20)
+    rows += _live(MANY, 6 if is_quick else 20)
     rows += _idle(20)
     print(to_json(rows))
 
@@ -105,7 +105,8 @@ def _reconcile(turns: int) -> list[Row]:
                     _timed(lambda one=reconciler: one.reconcile(command, utc_now(), removes_strangers=True))  # type: ignore[misc]
                 )
                 shown = command.show()
-                assert shown is not None and len(shown.peers) == MANY
+                assert shown is not None
+                assert len(shown.peers) == MANY
         agent.cycle()
         agent.cycle()
         started: list[str] = []

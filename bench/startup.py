@@ -24,7 +24,7 @@ def measure(*, is_quick: bool) -> list[Row]:
         argv = web_command(place.services.settings)
         empty = [*argv[:-1], "bench.empty_app:app"]
         kinds = {"empty": (empty, "/"), "ready": (argv, "/readyz"), "login": (argv, "/login")}
-        for turn in range(8 if is_quick else 12):
+        for turn in range(4 if is_quick else 9):
             for kind, (words, path) in kinds.items():
                 begun = time.monotonic()
                 process = start(words, environ)

@@ -9,8 +9,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING
 
 from webapp.errors import AppError, InvalidFields, SettingsInvalid
 from webapp.services import schema
@@ -18,6 +20,10 @@ from webapp.services.audit import CONSOLE
 from webapp.services.database import open_database
 from webapp.settings import Settings
 from webapp.wiring import Services, build_services
+
+if TYPE_CHECKING:
+    from webapp.services.restore import Preview
+    from webapp.services.servers import ServerView
 
 PAGE = 500
 
@@ -36,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except AppError as error:
         _say(str(error))
-        if error.__cause__ is not None:
+        if str(error.__cause__ or ""):
             _say(f"  ({type(error.__cause__).__name__}: {str(error.__cause__).splitlines()[0][:200]})")
         return 1
     except KeyboardInterrupt:
@@ -76,6 +82,17 @@ def _parser() -> argparse.ArgumentParser:
 
     database = commands.add_parser("db", help="the database").add_subparsers(metavar="ACTION", required=True)
     _command(database, "upgrade", upgrade_database, "make or update the tables, the server's row and the first admin")
+    copy = _command(database, "copy", copy_database, "copy everything to an empty database and compare the two")
+    copy.add_argument("source", metavar="FROM", help="the URL of the database to read")
+    copy.add_argument("target", metavar="TO", help="the URL of the empty database to fill")
+
+    backup = _command(commands, "backup", make_backup, "write a verified backup while everything goes on")
+    backup.add_argument("--force", action="store_true", help="replace FILE")
+    restore = _command(commands, "restore", restore_backup, "show what a backup would change, or put it back")
+    restore.add_argument("--yes", action="store_true", help="do it")
+    for parser_ in (backup, restore):
+        parser_.add_argument("file", metavar="FILE", type=Path)
+        parser_.add_argument("--passphrase-stdin", action="store_true", help="read its passphrase from standard input")
 
     _command(commands, "doctor", run_doctor, "what is there, what is missing, what to type")
     link = _command(commands, "setup-link", print_setup_link, "print a fresh one-time link while there is no user")
@@ -213,12 +230,7 @@ def upgrade_database(arguments: argparse.Namespace) -> None:
         settings = services.settings
         if migrator.upgrade(services.db, settings.data_dir):
             _say(f"The database is at version {schema.CURRENT} now.")
-        server, is_new = services.servers.prepare(
-            settings.interface_mode,
-            services.tools,
-            interface_exists=link.exists(settings.server.interface),
-            can_manage=link.can_manage(services.tools),
-        )
+        server, is_new = _prepare_server(services)
         if is_new:
             kind = f"AmneziaWG {server.obfuscation.generation}" if server.obfuscation else "plain WireGuard"
             _say(f"The server is made: {server.interface}, mode {server.mode}, {kind}.")
@@ -226,6 +238,96 @@ def upgrade_database(arguments: argparse.Namespace) -> None:
             _say("An interface could be made here now. To switch: INTERFACE_MODE=manage make run")
         if services.accounts.ensure_admin(settings.admin_username, settings.admin_password):
             _say(f"The first admin is {settings.admin_username}.")
+
+
+def _prepare_server(services: Services) -> tuple[ServerView, bool]:
+    """Bring the server's row up to what the environment pins, and say whether it is new."""
+    from webapp.services import link
+
+    return services.servers.prepare(
+        services.settings.interface_mode,
+        services.tools,
+        interface_exists=link.exists(services.settings.server.interface),
+        can_manage=link.can_manage(services.tools),
+    )
+
+
+def copy_database(arguments: argparse.Namespace) -> None:
+    """``postern db copy FROM TO``"""
+    from webapp.services import migrator, transfer
+
+    settings = Settings.from_env()
+    urls = {word: _database_url(word, url) for word, url in (("FROM", arguments.source), ("TO", arguments.target))}
+    with transfer.open_source(urls["FROM"]) as source, closing(open_database(urls["TO"])) as target:
+        transfer.check_empty(target)
+        migrator.upgrade(target, settings.data_dir)
+        sums = transfer.copy_database(source, target)
+    for name, total in sums.items():
+        print(name, total.rows, f"{total.digest:032x}", sep="\t")
+    _say(f"Copied and compared: {sum(total.rows for total in sums.values())} rows in {len(sums)} tables are the same.")
+    _say("What was written to FROM meanwhile is not in TO. Set DATABASE_URL to TO now; the encryption key stays.")
+
+
+def _database_url(word: str, url: str) -> str:
+    try:
+        return Settings.from_env({"DATABASE_URL": url}).database_url
+    except SettingsInvalid as error:
+        raise SettingsInvalid(problem.replace("DATABASE_URL", word) for problem in error.problems) from None
+
+
+def make_backup(arguments: argparse.Namespace) -> None:
+    """``postern backup FILE [--passphrase-stdin] [--force]``"""
+    from webapp.services.backup import BackupService
+
+    passphrase = _passphrase(arguments)
+    with _services() as services:
+        settings = services.settings
+        backups = BackupService(services.db, services.vault, settings.data_dir, services.clock)
+        contents = backups.make(arguments.file, passphrase=passphrase, force=arguments.force)
+    rows = contents.rows
+    _say(f"Written and verified: {rows['users']} people, {rows['vpn_profiles']} profiles, {rows['api_tokens']} tokens.")
+    kept = settings.data_dir / "encryption_key" if settings.encryption_key is None else "ENCRYPTION_KEY in the settings"
+    _say(f"The encryption key is NOT in it. It needs key {contents.key_id}: {kept}.")
+    _say("Keep a copy of that key, in another place than the backup: without it the backup is of no use.")
+
+
+def restore_backup(arguments: argparse.Namespace) -> None:
+    """``postern restore FILE [--yes] [--passphrase-stdin]``"""
+    from webapp.services import migrator
+    from webapp.services.restore import RestoreService
+    from webapp.services.tombstones import Tombstones
+
+    passphrase = _passphrase(arguments)
+    with _services() as services:
+        data_dir = services.settings.data_dir
+        restorer = RestoreService(services.db, services.vault, Tombstones(data_dir), data_dir, services.clock)
+        with restorer.open(arguments.file, passphrase, migrator.upgrade) as backup:
+            is_done = arguments.yes
+            seen = restorer.restore(backup, arguments.file.name) if is_done else restorer.preview(backup)
+        _print_preview(seen)
+        if not is_done:
+            _say("Nothing was changed. To do it, type the same with --yes.")
+            return
+        _say("Restored. Everybody signs in again; the agent brings the interface up to date.")
+        # What the environment pins is stronger than the backup, as at every start.
+        _prepare_server(services)
+
+
+def _print_preview(seen: Preview) -> None:
+    _say(f"The newest entry of the backup: {seen.newest:%Y-%m-%d %H:%M} UTC." if seen.newest else "No entry yet.")
+    print("", "now", "in file", "come back", "go", sep="\t")
+    for kind in ("people", "profiles", "tokens"):
+        change = getattr(seen, kind)
+        print(kind, change.now, change.in_file, change.come_back, change.go, sep="\t")
+    print("stay revoked", seen.refused, sep="\t")
+    if seen.profiles.go:
+        _say("Profiles that go are revoked for good: no later restore lets their keys in again.")
+    if seen.tokens.come_back:
+        _say("Tokens that come back work again: delete those that were revoked since.")
+
+
+def _passphrase(arguments: argparse.Namespace) -> str | None:
+    return sys.stdin.readline().rstrip("\n") if arguments.passphrase_stdin else None
 
 
 def print_setup_link(arguments: argparse.Namespace) -> int:

@@ -473,7 +473,6 @@ class TestChange:
         assert show(profiles, alice, made.id).state == State.EXPIRED
 
     @pytest.mark.parametrize("notes", ["a\0b", "a\x1bb", "a\u202eb", "x" * 1001])
-    @pytest.mark.xfail(strict=True, reason="bug: the service stores any notes; PostgreSQL answers 503 to NUL and 1001")
     def test_bad_notes_are_refused(self, profiles: ProfileService, alice: int, notes: str) -> None:
         made = profiles.create_profile(alice, "phone", ALICE)
         with pytest.raises(InvalidFields):

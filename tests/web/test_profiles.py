@@ -210,6 +210,8 @@ class TestList:
         alice = managed.signed_in()
         phone, tablet = managed.profile("phone"), managed.profile("tablet")
         agent = managed.agent()
+        assert lede(alice) == "None is connected right now. 2 wait for the server."
+        agent.report()
         assert lede(alice) == "None is connected right now. 2 are being activated."
         agent.look()
         assert lede(alice) == "None is connected right now."

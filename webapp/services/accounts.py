@@ -181,8 +181,9 @@ class AccountService:
 
     def find(self, username: str) -> Person:
         """Return the person of that name. Raises NotFound."""
+        username = _storable(username)
         with self.db.read() as session:
-            row = session.scalar(select(User).where(User.username_key == name_key(_storable(username))))
+            row = session.scalar(select(User).where(User.username_key == name_key(username)))
         if row is None:
             raise NotFound(N_("There is nobody named %(name)s."), name=username)
         return person_of(row)
