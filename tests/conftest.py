@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -159,30 +160,33 @@ def postgres_server() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _new_postgres_database(server: str, template: str) -> str:
-    """Make a database and return its URL."""
+@contextmanager
+def _postgres_database(server: str, template: str) -> Iterator[str]:
+    """Make a database, hand out its URL, and drop it: a hundred of them would be a gigabyte of small files."""
     import psycopg
 
     name = f"test_{os.urandom(6).hex()}"
     with psycopg.connect(f"host={server} user=postgres dbname=postgres", autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    return f"postgresql+psycopg://postgres@/{name}?host={server}"
+        yield f"postgresql+psycopg://postgres@/{name}?host={server}"
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
-def postgres_url(postgres_server: str) -> str:
+def postgres_url(postgres_server: str) -> Iterator[str]:
     """The URL of a new, empty PostgreSQL database."""
-    return _new_postgres_database(postgres_server, "template0")
+    with _postgres_database(postgres_server, "template0") as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
-def migrated_postgres(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+def migrated_postgres(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The name of a PostgreSQL database with all tables, migrated once for all tests; copy it, do not open it."""
-    url = _new_postgres_database(postgres_server, "template0")
-    db = open_database(url)
-    migrator.upgrade(db, tmp_path_factory.mktemp("migrated-postgres"))
-    db.close()
-    return url.split("@/")[1].split("?", maxsplit=1)[0]
+    with _postgres_database(postgres_server, "template0") as url:
+        db = open_database(url)
+        migrator.upgrade(db, tmp_path_factory.mktemp("migrated-postgres"))
+        db.close()
+        yield url.split("@/")[1].split("?", maxsplit=1)[0]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -192,15 +196,16 @@ def each_services(request: pytest.FixtureRequest, environ: dict[str, str], clock
         yield request.getfixturevalue("services")
         return
     server, template = (request.getfixturevalue(name) for name in ("postgres_server", "migrated_postgres"))
-    settings = Settings.from_env({**environ, "DATABASE_URL": _new_postgres_database(server, template)})
-    settings.data_dir.mkdir(mode=0o700)
-    db = open_database(settings.database_url)
-    try:
-        services = build_services(settings, db, Tools(), clock=clock)
-        services.servers.prepare("off", services.tools, interface_exists=False, can_manage=False)
-        yield services
-    finally:
-        db.close()
+    with _postgres_database(server, template) as url:
+        settings = Settings.from_env({**environ, "DATABASE_URL": url})
+        settings.data_dir.mkdir(mode=0o700)
+        db = open_database(settings.database_url)
+        try:
+            services = build_services(settings, db, Tools(), clock=clock)
+            services.servers.prepare("off", services.tools, interface_exists=False, can_manage=False)
+            yield services
+        finally:
+            db.close()
 
 
 @pytest.fixture

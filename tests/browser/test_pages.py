@@ -34,7 +34,11 @@ def furnish(deployment: Deployment) -> None:
     agent.connect("laptop", now - timedelta(hours=26), rx=88_000_000, tx=2_400_000_000)
     agent.connect("tablet", now + timedelta(minutes=5), rx=500, tx=12_000)
     agent.problems = [
-        Problem("IPv6 is not passed on", "The host does not forward IPv6. Type this on the server:", "sysctl -w net.ipv6.conf.all.forwarding=1")
+        Problem(
+            "IPv6 is not passed on",
+            "The host does not forward IPv6. Type this on the server:",
+            "sysctl -w net.ipv6.conf.all.forwarding=1",
+        )
     ]
     with services.db.write() as session:
         for name, change in {
@@ -98,14 +102,16 @@ def test_every_control_has_a_name_and_every_page_one_headline_and_one_main(
             if (control.type !== "hidden" && !control.labels?.length) wrong.push(control.outerHTML);
         }
         for (const target of document.querySelectorAll("a, button, summary")) {
-            if (shown(target) && !target.textContent.trim() && !target.getAttribute("aria-label")) wrong.push(target.outerHTML);
+            const words = target.textContent.trim() || target.getAttribute("aria-label");
+            if (shown(target) && !words) wrong.push(target.outerHTML);
         }
         for (const image of document.querySelectorAll("img")) if (!image.alt) wrong.push(image.outerHTML);
         const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
         for (const id of ids) if (ids.indexOf(id) !== ids.lastIndexOf(id)) wrong.push("id " + id);
         for (const name of ["aria-labelledby", "aria-describedby", "for", "list"]) {
             for (const element of document.querySelectorAll("[" + name + "]")) {
-                for (const id of element.getAttribute(name).split(" ")) if (!ids.includes(id)) wrong.push(name + " " + id);
+                const missing = element.getAttribute(name).split(" ").filter((id) => !ids.includes(id));
+                wrong.push(...missing.map((id) => name + " " + id));
             }
         }
         if (document.querySelectorAll("h1").length !== 1) wrong.push("h1");
@@ -200,7 +206,8 @@ def test_the_policy_stops_eval_and_inline_code(furnished: Deployment, open_page:
     # Outside the call itself: what the test tool runs directly is let past the policy.
     page.evaluate("""() => setTimeout(() => {
         for (const [name, attempt] of [["eval", () => eval("1")], ["Function", () => new Function("return 1")()]]) {
-            try { attempt(); document.body.dataset[name] = "ran"; } catch (error) { document.body.dataset[name] = error.name; }
+            try { attempt(); document.body.dataset[name] = "ran"; }
+            catch (error) { document.body.dataset[name] = error.name; }
         }
         const script = document.createElement("script");
         script.textContent = "document.body.dataset.inline = 'ran'";

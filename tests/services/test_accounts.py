@@ -231,7 +231,7 @@ class TestSignIn:
     ) -> None:
         with pytest.raises(SignInFailed, match=r"^Name or password is wrong\.$"):
             accounts.authenticate(username, password, "192.0.2.1")
-        assert len(hasher.verified) == 1
+        assert hasher.verified in ([f"plain:{PASSWORD}"], [module._NOBODY])
         assert audit_of(accounts.db)[1:] == [(username[:64], "192.0.2.1", "session.create", "", "refused")]
 
     @pytest.mark.parametrize("username", ["al\0ice", "alice\ud800"])

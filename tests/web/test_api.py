@@ -177,7 +177,9 @@ class TestRefusals:
         assert site.count(VpnProfile) == 1
 
     def test_the_content_type_need_not_be_said(self, script: Browser) -> None:
-        answer = script.open(PROFILES, "POST", data=b'{"name": "phone"}', content_type="application/x-www-form-urlencoded")
+        answer = script.open(
+            PROFILES, "POST", data=b'{"name": "phone"}', content_type="application/x-www-form-urlencoded"
+        )
         assert answer.status_code == 201
 
     @pytest.mark.parametrize(
@@ -217,7 +219,14 @@ class TestRefusals:
                     {"expires_at": text},
                     {"expires_at": "Give a moment with its time zone, such as 2027-01-31T12:00:00Z."},
                 )
-                for text in ("", "soon", "2027-01-31", "2027-01-31T12:00:00", "0001-01-01T00:00:00+14:00", "2027-13-01T00:00:00Z")
+                for text in (
+                    "",
+                    "soon",
+                    "2027-01-31",
+                    "2027-01-31T12:00:00",
+                    "0001-01-01T00:00:00+14:00",
+                    "2027-13-01T00:00:00Z",
+                )
             ),
         ],
     )
@@ -281,7 +290,9 @@ class TestRefusals:
 class TestWhoMay:
     """Tokens only, each for what it is for."""
 
-    @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Bearer wrong", "Basic YTpi", "bearer x y", "Bearer \xe9"])
+    @pytest.mark.parametrize(
+        "header", ["", "Bearer", "Bearer ", "Bearer wrong", "Basic YTpi", "bearer x y", "Bearer \xe9"]
+    )
     def test_without_a_good_token_it_is_401_even_for_a_browser(self, site: Site, header: str) -> None:
         for accept in ("*/*", HTML):
             answer = site.nobody(headers={"Accept": accept, "Authorization": header}).get(PROFILES)

@@ -139,9 +139,7 @@ class TestDatabase:
         moved.rename(folder)
         assert site.nobody().hold(keys[0]).get("/profiles/").status_code == 200
 
-    def test_a_lock_that_stays_is_503_for_a_write_and_nothing_for_a_read(
-        self, site: Site, alice: Browser
-    ) -> None:
+    def test_a_lock_that_stays_is_503_for_a_write_and_nothing_for_a_read(self, site: Site, alice: Browser) -> None:
         engine = site.services.db.engine
         engine.dispose()
         event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout = 100").close())
@@ -180,7 +178,9 @@ def test_only_who_names_html_gets_a_page(site: Site, accept: str) -> None:
     assert (answer.status_code, answer.mimetype) == (404, PROBLEM)
 
 
-@pytest.mark.parametrize("path", ["/profiles/%00.conf", "/profiles/%ff.conf", "/profiles/%E2%80%AE.conf", "/" + "a" * 5000])
+@pytest.mark.parametrize(
+    "path", ["/profiles/%00.conf", "/profiles/%ff.conf", "/profiles/%E2%80%AE.conf", "/" + "a" * 5000]
+)
 def test_an_odd_path_is_404(site: Site, path: str) -> None:
     assert site.signed_in().get(path).status_code == 404
     assert site.script().get(path).status_code == 404

@@ -96,5 +96,5 @@ def test_the_year_is_said_only_where_it_is_another_one() -> None:
 
 @pytest.mark.parametrize("month", range(1, 13))
 def test_every_month_has_a_name(month: int) -> None:
-    name = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()[month - 1]
+    name = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"][month - 1]
     assert said(day(datetime(2026, month, 9, tzinfo=UTC), NOW)) == f"9\u00a0{name}"

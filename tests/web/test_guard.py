@@ -60,7 +60,9 @@ def routes_of(app: Flask) -> Iterator[Route]:
             with app.test_request_context():
                 adapter = app.create_url_adapter(None) or app.url_map.bind("127.0.0.1")
                 path = adapter.build(rule.endpoint, values, method)
-                missing = adapter.build(rule.endpoint, {**values, **{k: OTHER[k] for k in OTHER if k in values}}, method)
+                missing = adapter.build(
+                    rule.endpoint, {**values, **{k: OTHER[k] for k in OTHER if k in values}}, method
+                )
             yield Route(method, rule.rule, path, missing, rule.endpoint.startswith("api."))
 
 
@@ -168,7 +170,13 @@ class TestStranger:
             walked += 1
             for htmx in (False, True):
                 who = script if route.is_api else mallory
-                form = {} if route.method == "GET" else {"json": {}} if route.is_api else {"data": {"csrf_token": who.csrf()}}
+                form = (
+                    {}
+                    if route.method == "GET"
+                    else {"json": {}}
+                    if route.is_api
+                    else {"data": {"csrf_token": who.csrf()}}
+                )
                 foreign, missing = (
                     who.open(path, route.method, htmx=htmx, **form) for path in (route.path, route.missing)
                 )
@@ -321,7 +329,9 @@ class TestMethods:
 class TestHost:
     """Only by a name that this server goes by."""
 
-    @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", "a@b", "[", "x y"])
+    @pytest.mark.parametrize(
+        "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", "a@b", "[", "x y"]
+    )
     def test_under_an_unknown_name_it_is_400(self, site: Site, routes: list[Route], host: str) -> None:
         browser = site.nobody()
         for route in routes:
@@ -333,7 +343,9 @@ class TestHost:
             assert answer.status_code in {400, 403}
             assert "evil.example" not in answer.text
 
-    @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST", "[::1]:8000", "192.0.2.7", "[2001:db8::7]:80"])
+    @pytest.mark.parametrize(
+        "host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST", "[::1]:8000", "192.0.2.7", "[2001:db8::7]:80"]
+    )
     def test_addresses_and_loopback_names_are_known(self, site: Site, host: str) -> None:
         assert site.nobody().get("/login", headers={"Host": host}).status_code == 200
 

@@ -139,7 +139,9 @@ class TestCookie:
         site = make_site(PUBLIC_URL=f"https://vpn.example.net{base}")
         site.person("alice")
         told = self.flags(site.nobody(base_url="https://vpn.example.net").sign_in("alice"))
-        assert told == {"__Host-postern": {"path": "/", "secure": True, "httponly": True, "samesite": "Lax", "domain": ""}}
+        assert told == {
+            "__Host-postern": {"path": "/", "secure": True, "httponly": True, "samesite": "Lax", "domain": ""}
+        }
 
     def test_it_lasts_thirty_days_and_is_set_at_the_sign_in_only(self, site: Site) -> None:
         site.person("alice")

@@ -308,6 +308,7 @@ class TestStates:
         gates, _ = self.both(alice)
         assert '<p class="state is-fetch">Download again <span>server changed</span></p>' in gates
         assert "Get the new file" in gates
+        assert lede(alice) == "None is connected right now. One needs a new file."
         alice.get("/profiles/phone.conf")
         assert "Download again" not in self.both(alice)[0]
 

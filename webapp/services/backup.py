@@ -226,8 +226,8 @@ def check_whole(path: Path) -> str:
         raise BackupRefused(N_("%(file)s cannot be read: %(reason)s."), file=path, reason=_reason(error)) from error
     if not head.startswith(_SQLITE_MAGIC):
         raise BackupRefused(N_("This file is no backup of Postern. Nothing was changed."))
-    page_size = int.from_bytes(head[16:18], "big")
-    if size < _SQLITE_HEAD_BYTES or int.from_bytes(head[28:32], "big") * (65536 if page_size == 1 else page_size) > size:
+    pages, page_size = int.from_bytes(head[28:32], "big"), int.from_bytes(head[16:18], "big")
+    if size < _SQLITE_HEAD_BYTES or pages * (65536 if page_size == 1 else page_size) > size:
         raise BackupRefused(N_("This file was cut short. Nothing was changed."))
     engine = open_file(path)
     try:
@@ -249,12 +249,16 @@ _DAMAGED = N_("This file is damaged. Nothing was changed.")
 
 
 def check(path: Path, vault: Vault) -> Contents:
-    """Return what a plain backup of this version holds, after proving that it can be used with this key.
+    """Return what a plain backup of this version holds, after proving that it is whole and opens with this key.
 
     Raises BackupRefused for one that is foreign, cut short, damaged, of another version, or made with another
     ENCRYPTION_KEY.
     """
-    version = check_whole(path)
+    return check_contents(path, check_whole(path), vault)
+
+
+def check_contents(path: Path, version: str, vault: Vault) -> Contents:
+    """Do what is left of ``check`` for a file of which ``check_whole`` returned that version. Raises the same."""
     if version != schema.CURRENT:
         raise BackupRefused(
             N_("This backup has version %(version)s, this Postern reads %(current)s. Nothing was changed."),

@@ -37,7 +37,7 @@ from webapp.services.allocator import KEPT_FOR
 from webapp.services.backup import (
     BackupRefused,
     Contents,
-    check,
+    check_contents,
     check_whole,
     copy_file,
     decrypt,
@@ -215,7 +215,8 @@ class RestoreService:
                 )
             if version < schema.CURRENT:
                 path = _migrated(path, folder, migrate)
-            yield Backup(path, check(path, self.vault))
+                version = check_whole(path)
+            yield Backup(path, check_contents(path, version, self.vault))
 
     def preview(self, backup: Backup) -> Preview:
         """Say what a restore would change. Raises DatabaseUnusable or BackupRefused; nothing is ever changed."""
@@ -246,9 +247,7 @@ class RestoreService:
 
     def _plan(self, current: Connection, source: Connection, now: datetime) -> Plan:
         mode = current.scalar(select(Server.interface_mode))
-        return make_plan(
-            _facts(current), _facts(source), self.tombstones.read(), now, has_interface=mode != "off"
-        )
+        return make_plan(_facts(current), _facts(source), self.tombstones.read(), now, has_interface=mode != "off")
 
 
 @contextmanager
@@ -416,15 +415,15 @@ class _Replacement:
         insert_rows(self.target, "deleted_profiles", list(kept.values()))
 
     def _merge_audit(self) -> None:
-        """The file's events, then what was recorded here after them: the log of the time between is not lost."""
-        newest = self.source.execute(select(func.max(AuditEvent.at), func.max(AuditEvent.id))).one()
-        at, largest = newest
-        if at is None:
+        """The file's events, then what was recorded here since: the log of the time between is not lost."""
+        newest, largest = self.source.execute(select(func.max(AuditEvent.at), func.max(AuditEvent.id))).one()
+        if newest is None or largest is None:
             return
-        self.target.execute(delete(AuditEvent).where(AuditEvent.at <= at))
-        ours = self.target.execute(select(func.min(AuditEvent.id), func.max(AuditEvent.id))).one()
-        if ours[0] is not None and ours[0] <= largest:
-            self.target.execute(update(AuditEvent).values(id=AuditEvent.id + max(largest, ours[1])))
+        # An id tells in the same installation, whatever its clock did; the time tells in another one.
+        self.target.execute(delete(AuditEvent).where(AuditEvent.at <= newest, AuditEvent.id <= largest))
+        lowest, highest = self.target.execute(select(func.min(AuditEvent.id), func.max(AuditEvent.id))).one()
+        if lowest is not None and highest is not None and lowest <= largest:
+            self.target.execute(update(AuditEvent).values(id=AuditEvent.id + max(largest, highest)))
         self._copy("audit_events")
 
 
