@@ -241,7 +241,6 @@ class TestLead:
         assert modes == [0o700, 0o600]
 
 
-@pytest.mark.xfail(strict=True, reason="bug: ServerService.current raises NoResultFound, which ends the agent's loop")
 def test_a_server_row_that_is_missing_does_not_end_it(database: Database, settings: Settings, clock: Clock) -> None:
     agent = agent_of(build_services(settings, database, Tools(), clock=clock), clock)
     with suppress(AppError):

@@ -144,9 +144,6 @@ class TestUpgrade:
         assert ended.err.startswith("The database cannot be used right now.")
         assert "Traceback" not in ended.err
 
-    @pytest.mark.xfail(
-        strict=True, reason="bug: NoResultFound, with a trace, where tables are but the server's row is not"
-    )
     def test_after_a_half_done_one_every_command_says_what_to_type(self, bare: Shell) -> None:
         bare.set("INTERFACE_MODE", "manage")
         bare.set("WG_SERVER_PUBLIC_KEY", "iooU8XWoS7Up5EBO+O5JqpMfiLISaBSSeLGQRgbW3Ds=")

@@ -7,8 +7,10 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, astuple
 from datetime import datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from threading import Event
 from typing import IO
@@ -103,7 +105,7 @@ class Agent:
                 outcome = self._adopt(server, problems)
         except (ToolError, DecryptionFailed) as error:
             log.warning("%s: %s", server.interface, error)
-            self._interface.is_settled = False
+            self._interface.settled = None
             problems.append(problem_of(error, N_("The tunnel cannot be brought up to date")))
         if outcome is not None:
             problems += _problems_of(outcome, server)
@@ -114,7 +116,7 @@ class Agent:
 
     def _manage(self, server: ServerView) -> Outcome:
         is_due = time.monotonic() - self._ensured_at >= LOOK_EVERY_S
-        if is_due or not self._interface.is_settled or not link.exists(server.interface):
+        if is_due or not self._interface.is_settled(server) or not link.exists(server.interface):
             self._way_out_problems = self._interface.ensure(server)
             self._ensured_at = time.monotonic()
         assert self._reconciler is not None  # noqa: S101
@@ -142,7 +144,6 @@ class Agent:
         if not link.exists(server.interface):
             sentence = N_("%(interface)s is not there. It was not made by Postern, so Postern waits for it.")
             problems.append(Problem(N_("The interface is missing"), sentence % {"interface": server.interface}))
-            return None
         wg: WireGuardCommand = self._interface.wg(server)
         outcome = self._reconciler.reconcile(wg, self.clock(), removes_strangers=False)
         state = outcome.state
@@ -176,6 +177,7 @@ class Agent:
             "interface": server.interface,
             "is_up": outcome is not None and outcome.state is not None,
             "made_by": self._interface.made_by,
+            "taken_indexes": _taken_indexes(outcome, server),
             "strangers": [] if outcome is None else list(outcome.strangers[:50]),
             "tools": {name: path is not None for name, path in asdict(self.tools).items()},
         }
@@ -195,13 +197,29 @@ class Agent:
         self._reported, self._reported_at = said, now
 
 
+def _taken_indexes(outcome: Outcome | None, server: ServerView) -> list[int]:
+    """Return the indexes of our pool that strangers hold on an adopted interface; empty in the other modes."""
+    if server.mode != "adopt" or outcome is None or outcome.state is None:
+        return []
+    taken = set()
+    for key in outcome.strangers:
+        for text in outcome.state.peers[key].allowed_ips.split(","):
+            with suppress(ValueError):
+                taken.add(server.pool.index(IPv4Address(text.removesuffix("/32"))))
+    return sorted(taken)
+
+
 def _problems_of(outcome: Outcome, server: ServerView) -> list[Problem]:
     problems = []
     if outcome.unreadable:
         ids = ", ".join(str(profile_id) for profile_id in outcome.unreadable[:10])
         sentence = N_("The stored keys of these profiles cannot be read: %(ids)s.") % {"ids": ids}
         problems.append(Problem(N_("Some keys cannot be read"), sentence))
-    if outcome.unconfirmed and not outcome.unreadable:
+    if outcome.withheld:
+        sentence = N_("Others on %(interface)s hold the addresses of %(count)s devices. Delete and add these again.")
+        values = {"interface": server.interface, "count": len(outcome.withheld)}
+        problems.append(Problem(N_("Some addresses are taken"), sentence % values))
+    elif outcome.unconfirmed and not outcome.unreadable and outcome.state is not None:
         sentence = N_("%(interface)s does not show %(count)s devices that it was given.")
         values = {"interface": server.interface, "count": len(outcome.unconfirmed)}
         problems.append(Problem(N_("Some devices are not live"), sentence % values))

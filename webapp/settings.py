@@ -18,9 +18,13 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
 from webapp.domain.addresses import Pool
 from webapp.domain.endpoint import Endpoint
 from webapp.domain.keys import PrivateKey, PublicKey
+from webapp.domain.names import parse_name
 from webapp.domain.obfuscation import Obfuscation
 from webapp.errors import InvalidFields, SettingsInvalid
 
@@ -123,8 +127,8 @@ class _Reader:
             public_url=self.parse("PUBLIC_URL", _public_url, default_url),
             secret_key=self.secret("SECRET_KEY"),
             encryption_key=self.secret("ENCRYPTION_KEY"),
-            admin_username=self.text("ADMIN_USERNAME"),
-            admin_password=self.file_or_text("ADMIN_PASSWORD"),
+            admin_username=self.parse("ADMIN_USERNAME", _name, None),
+            admin_password=self.file_or_text("ADMIN_PASSWORD", keeps_blanks=True),
             interface_mode=self.parse("INTERFACE_MODE", _mode, "auto"),
             trusted_proxies=self.parse("TRUSTED_PROXIES", _list(_network), ()),
             allowed_hosts=self.parse("ALLOWED_HOSTS", _list(_host), ()),
@@ -146,7 +150,7 @@ class _Reader:
                 "WG_SERVER_PRIVATE_KEY",
                 PrivateKey.from_base64,
                 None,
-                self.file_or_text("WG_SERVER_PRIVATE_KEY"),
+                self.private_key(),
             ),
             network=self.parse("WG_NETWORK", _network4, None),
             network6=self.parse("WG_NETWORK6", _network6, None),
@@ -167,12 +171,12 @@ class _Reader:
     def check_together(self, settings: Settings) -> None:
         """The rules that look at more than one variable."""
         server = settings.server
-        if not is_loopback(settings.host) and "PUBLIC_URL" not in self.environ:
+        if not is_loopback(settings.host) and self.text("PUBLIC_URL") is None:
             self.problems.append(
                 f"PUBLIC_URL: HOST={settings.host} can be reached from outside; say the https:// address that"
                 " people type (or http:// in words, if plain HTTP is really meant)"
             )
-        if (settings.admin_username is None) != (settings.admin_password is None):
+        if (self.text("ADMIN_USERNAME") is None) != (settings.admin_password is None):
             self.problems.append("ADMIN_USERNAME, ADMIN_PASSWORD: set both or neither")
         if settings.admin_password is not None and not 8 <= len(settings.admin_password) <= 256:
             self.problems.append("ADMIN_PASSWORD: 8 to 256 characters")
@@ -184,22 +188,33 @@ class _Reader:
         if server.obfuscation is not None and server.mtu is not None:
             self.problems.extend(f"WG_MTU: {problem}" for problem in server.obfuscation.problems(mtu=server.mtu))
 
-    def text(self, name: str) -> str | None:
-        value = self.environ.get(name, "").strip()
+    def private_key(self) -> str | None:
+        """The key's text; an empty file is a mistake, because a new key would lock every device out."""
+        value = self.file_or_text("WG_SERVER_PRIVATE_KEY")
+        is_told = any(problem.startswith("WG_SERVER_PRIVATE_KEY_FILE:") for problem in self.problems)
+        if value is None and self.text("WG_SERVER_PRIVATE_KEY_FILE") is not None and not is_told:
+            self.problems.append("WG_SERVER_PRIVATE_KEY: its file is empty")
+        return value
+
+    def text(self, name: str, *, keeps_blanks: bool = False) -> str | None:
+        value = self.environ.get(name, "")
+        if not keeps_blanks or not value.strip():
+            value = value.strip()
         if any(ord(character) < 32 or ord(character) == 127 for character in value):
             self.problems.append(f"{name}: holds a control character")
             return None
         return value or None
 
-    def file_or_text(self, name: str) -> str | None:
+    def file_or_text(self, name: str, *, keeps_blanks: bool = False) -> str | None:
         """The variable, or the content of the file that ``NAME_FILE`` names; both at once is a mistake."""
         path = self.text(f"{name}_FILE")
         if path is None:
-            return self.text(name)
+            return self.text(name, keeps_blanks=keeps_blanks)
         if self.text(name) is not None:
             self.problems.append(f"{name}, {name}_FILE: set one of them")
         try:
-            return Path(path).read_text(encoding="utf-8").strip() or None
+            content = Path(path).read_text(encoding="utf-8")
+            return (content.rstrip("\r\n") if keeps_blanks and content.strip() else content.strip()) or None
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             self.problems.append(f"{name}_FILE: the file cannot be read ({reason})")
@@ -236,6 +251,13 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _name(value: str) -> str:
+    try:
+        return parse_name(value, "ADMIN_USERNAME")
+    except InvalidFields as error:
+        raise ValueError(str(error.problems[0])) from None
+
+
 def _number(low: int, high: int) -> Callable[[str], int]:
     def convert(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,10}", value) or not low <= int(value) <= high:
@@ -250,12 +272,17 @@ _port = _number(1, 65535)
 
 def _list(convert: Callable[[str], type_T]) -> Callable[[str], tuple[type_T, ...]]:
     def split(value: str) -> tuple[type_T, ...]:
-        return tuple(convert(item.strip()) for item in value.split(",") if item.strip())
+        items = tuple(convert(item.strip()) for item in value.split(",") if item.strip())
+        if not items:
+            raise ValueError(f"{value!r} names nothing")
+        return items
 
     return split
 
 
 def _address(value: str) -> IPAddress:
+    if "%" in value:
+        raise ValueError(f"{value!r} has a zone, which means something on one machine only")
     return ip_address(value)
 
 
@@ -272,7 +299,12 @@ def _network6(value: str) -> IPv6Network:
 
 
 def _path(value: str) -> Path:
-    return ROOT / Path(value).expanduser()
+    if any(character in value for character in "%?#"):
+        raise ValueError("a folder whose name holds %, ? or # cannot stand in a database URL")
+    try:
+        return ROOT / Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{value!r}: there is no such home folder") from error
 
 
 def _mode(value: str) -> str:
@@ -299,9 +331,16 @@ def _host(value: str) -> str:
 def _database_url(value: str) -> str:
     if value.startswith("sqlite:///") and len(value) > len("sqlite:///"):
         name = value.removeprefix("sqlite:///")
-        return value if ":memory:" in name else f"sqlite:///{ROOT / name}"
+        if ":memory:" in name:
+            raise ValueError("a database in memory would be another one for each process")
+        return f"sqlite:///{ROOT / name}"
     if value.startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
-        return "postgresql+psycopg://" + value.split("://", 1)[1]
+        url = "postgresql+psycopg://" + value.split("://", 1)[1]
+        try:
+            make_url(url)
+        except (ArgumentError, ValueError):
+            raise ValueError("is no database URL: postgresql+psycopg://user:password@host:5432/name") from None
+        return url
     raise ValueError("begins with neither sqlite:///FILE nor postgresql://")
 
 
@@ -309,6 +348,9 @@ def _public_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(f"{value!r} is not an http:// or https:// address")
-    if parts.username or parts.query or parts.fragment or parts.port == 0:
+    if any(mark in value for mark in "@?# \\") or parts.port == 0:
         raise ValueError("holds more than scheme, host, port and path")
-    return value.rstrip("/")
+    # Written anew from its parts: scheme and host in small letters, as browsers send them in Origin.
+    host = _host(parts.hostname)
+    port = "" if parts.port in {None, {"http": 80, "https": 443}[parts.scheme]} else f":{parts.port}"
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path.rstrip('/')}"

@@ -59,9 +59,14 @@ class Agent:
         self._thread.start()
 
     def _work(self) -> None:
+        said_at = 0.0
         while not self._stop.wait(0.1):
             with self._lock:
-                self._agent.look(*self.problems)
+                self._agent.reconcile()
+                # Each report is a write, and SQLite has one writer.
+                if time.monotonic() - said_at > 1:
+                    self._agent.report(*self.problems)
+                    said_at = time.monotonic()
 
     def connect(self, name: str, at: datetime | None = None, *, rx: int = 1_300_000, tx: int = 412_000_000) -> None:
         """Let the device of that name shake hands."""

@@ -21,13 +21,15 @@ SECOND = timedelta(seconds=1)
         (True, False, True, True, False, State.READY),
         (True, False, True, True, True, State.CONNECTED),
         (True, False, False, False, False, State.READY),
-        (False, False, True, True, True, State.OFF),
+        (False, False, True, True, True, State.PENDING),
+        (False, False, False, True, True, State.OFF),
         (False, False, False, False, False, State.OFF),
-        (True, True, True, True, True, State.EXPIRED),
+        (True, True, True, True, True, State.PENDING),
+        (True, True, False, True, True, State.EXPIRED),
         (False, True, False, True, False, State.EXPIRED),
     ],
 )
-def test_what_the_owner_decided_comes_before_what_the_agent_saw(
+def test_what_the_owner_decided_holds_once_the_agent_saw_it_done(
     enabled: bool, expired: bool, confirmed: bool, has_interface: bool, shook: bool, state: State
 ) -> None:
     assert state == profile_state(

@@ -322,7 +322,7 @@ class TestCheck:
         (key,) = keys_in(plain)
         content = plain.read_bytes()
         place = content.index(key.encode())
-        plain.write_bytes(content[:place] + b"A" + content[place + 1 :])
+        plain.write_bytes(_flipped(content, place))
         with pytest.raises(BackupRefused) as caught:
             check(plain, services.vault)
         assert str(caught.value) == "This file is damaged. Nothing was changed."

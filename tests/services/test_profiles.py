@@ -200,7 +200,6 @@ class TestCreate:
         with pytest.raises(NotFound):
             profiles.create_profile(999, "phone", ALICE)
 
-    @pytest.mark.xfail(strict=True, reason="bug: the IntegrityError of a public key comes out as it is (500)")
     def test_a_wg_that_makes_the_same_key_twice_is_a_deliberate_error(
         self, profiles: ProfileService, alice: int
     ) -> None:
@@ -262,7 +261,6 @@ class TestRead:
                 place = page.next_id
         assert seen == sorted((f"a{n}" for n in range(7)), reverse=newest_first)
 
-    @pytest.mark.xfail(strict=True, reason="bug: a limit above 500 gives 501 and says that there are no more")
     def test_a_page_above_the_largest_loses_nothing(self, profiles: ProfileService, alice: int) -> None:
         change_server(profiles, network="10.8.0.0/16")
         with profiles.db.write() as session:

@@ -206,10 +206,6 @@ class TestStrangers:
         assert host.look(removes_strangers=False).removed == 1
         assert host.shown() == {}
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="bug: in mode adopt a new profile silently takes the address of a peer that is there already",
-    )
     def test_an_adopted_interfaces_strangers_keep_their_addresses(self, host: Host) -> None:
         other = stranger("10.8.0.2/32")
         host.wg.add_peers([other])

@@ -171,33 +171,58 @@ def bytecode(tmp_path_factory: pytest.TempPathFactory) -> FileSystemBytecodeCach
     return FileSystemBytecodeCache(str(tmp_path_factory.mktemp("bytecode")))
 
 
+@pytest.fixture(scope="session")
+def applications() -> Iterator[dict[tuple[tuple[str, str], ...], Flask]]:
+    """Applications at rest, by their variables: building one takes longer than most tests."""
+    resting: dict[tuple[tuple[str, str], ...], Flask] = {}
+    yield resting
+    for app in resting.values():
+        app.extensions["postern"].db.close()
+
+
 @pytest.fixture
 def make_site(
-    environ: dict[str, str], migrated_file: Path, tmp_path: Path, clock: Clock, bytecode: FileSystemBytecodeCache
+    environ: dict[str, str],
+    migrated_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    clock: Clock,
+    bytecode: FileSystemBytecodeCache,
+    applications: dict[tuple[tuple[str, str], ...], Flask],
 ) -> Iterator[Callable[..., Site]]:
-    """Make a site whose environment differs by the given variables; None takes one away."""
-    sites: list[Site] = []
+    """Make a site whose environment differs by the given variables; None takes one away.
 
-    def make(**variables: str | None) -> Site:
-        folder = tmp_path / f"site-{len(sites)}"
-        folder.mkdir(mode=0o700)
+    Database, services and clock are new each time. The application is one that an earlier test left as it was;
+    who changes it beyond its views (templates' language, listeners on the engine) says ``is_fresh``.
+    """
+    used: list[tuple[tuple[tuple[str, str], ...] | None, Site, dict[str, Any]]] = []
+
+    def make(*, is_fresh: bool = False, **variables: str | None) -> Site:
+        told = {name: value for name, value in {**environ, **variables}.items() if value is not None}
+        told.pop("DATA_DIR")
+        key = tuple(sorted(told.items()))
+        app = None if is_fresh else applications.pop(key, None)
+        folder = tmp_path_factory.mktemp("site") if app is None else app.extensions["postern"].settings.data_dir
+        for old in folder.glob("postern.db*"):
+            old.unlink()
         shutil.copyfile(migrated_file, folder / "postern.db")
-        told = {**environ, "DATA_DIR": str(folder), **variables}
-        settings = Settings.from_env({name: value for name, value in told.items() if value is not None})
-        app = create_app(settings, Tools())
-        app.jinja_env.bytecode_cache = bytecode
+        settings = Settings.from_env({**told, "DATA_DIR": str(folder)})
+        if app is None:
+            app = create_app(settings, Tools())
+            app.jinja_env.bytecode_cache = bytecode
         hasher = CountingHasher()
         services = build_services(settings, app.extensions["postern"].db, Tools(), clock=clock)
         services = dataclasses.replace(services, accounts=AccountService(services.db, hasher, clock))
         services.servers.prepare(settings.interface_mode, Tools(), interface_exists=False, can_manage=False)
         app.extensions["postern"] = services
         site = Site(app, clock, hasher)
-        sites.append(site)
+        used.append((None if is_fresh else key, site, dict(app.view_functions)))
         return site
 
     yield make
-    for site in sites:
+    for key, site, views in used:
         site.services.db.close()
+        if key is not None and site.app.view_functions == views and site.services.settings.data_dir.is_dir():
+            applications[key] = site.app
 
 
 @pytest.fixture

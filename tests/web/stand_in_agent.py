@@ -23,9 +23,13 @@ class StandInAgent:
 
     def look(self, *problems: Problem) -> Outcome:
         """Bring the peers up to date and report."""
-        outcome = self._reconciler.reconcile(self.wg, self.services.clock(), removes_strangers=True)
+        outcome = self.reconcile()
         self.report(*problems)
         return outcome
+
+    def reconcile(self) -> Outcome:
+        """Bring the peers up to date, and say nothing of it."""
+        return self._reconciler.reconcile(self.wg, self.services.clock(), removes_strangers=True)
 
     def report(self, *problems: Problem, is_up: bool = True) -> None:
         """Say that the agent is alive, and what it could not do."""

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from tests.web.conftest import PROBLEM, Browser, Site
+from tests.web.conftest import PROBLEM, Site
 from webapp import create_app, errors
 from webapp.errors import AppError, DatabaseUnusable, SettingsInvalid
 from webapp.services.wg import Tools
@@ -139,7 +140,9 @@ class TestDatabase:
         moved.rename(folder)
         assert site.nobody().hold(keys[0]).get("/profiles/").status_code == 200
 
-    def test_a_lock_that_stays_is_503_for_a_write_and_nothing_for_a_read(self, site: Site, alice: Browser) -> None:
+    def test_a_lock_that_stays_is_503_for_a_write_and_nothing_for_a_read(self, make_site: Callable[..., Site]) -> None:
+        site = make_site(is_fresh=True)
+        alice = site.signed_in()
         engine = site.services.db.engine
         engine.dispose()
         event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout = 100").close())

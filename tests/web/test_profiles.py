@@ -193,7 +193,9 @@ class TestList:
             answer = alice.get(path, query_string={"before": before}, htmx=path.endswith("gates"))
             assert answer.status_code == 404
 
-    def test_it_asks_the_database_as_often_for_fifty_as_for_one(self, site: Site, alice: Browser) -> None:
+    def test_it_asks_the_database_as_often_for_fifty_as_for_one(self, make_site: Callable[..., Site]) -> None:
+        site = make_site(is_fresh=True)
+        alice = site.signed_in()
         asked: list[str] = []
         event.listen(site.services.db.engine, "before_cursor_execute", lambda *words: asked.append(words[2]))
         site.profile("device")

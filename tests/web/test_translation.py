@@ -105,7 +105,7 @@ def bracketed(make_site: Callable[..., Site]) -> Callable[..., Site]:
     """Make a site that speaks the language of brackets."""
 
     def make(**variables: str | None) -> Site:
-        site = make_site(**variables)
+        site = make_site(is_fresh=True, **variables)
         use_translations(site.app, Brackets())
         return site
 

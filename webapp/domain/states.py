@@ -35,17 +35,19 @@ def profile_state(
     latest_handshake: datetime | None,
     now: datetime,
 ) -> State:
-    """Return the state; what the owner decided comes before what the agent saw.
+    """Return the state; what the owner decided holds once the agent saw it done, and is pending until then.
 
     ``enabled`` is false when the profile or its person is switched off. ``has_interface`` is false in mode
     ``off``, where nothing is ever pending. A handshake from the future (a clock that jumped) counts as now.
     """
-    if is_expired(expires_at, now):
+    is_over = is_expired(expires_at, now)
+    # Both ways count as done only when the interface was seen to agree: let in, and shut out.
+    if has_interface and confirmed == (is_over or not enabled):
+        return State.PENDING
+    if is_over:
         return State.EXPIRED
     if not enabled:
         return State.OFF
-    if has_interface and not confirmed:
-        return State.PENDING
     if latest_handshake is None:
         return State.READY
     return State.CONNECTED if now - latest_handshake < CONNECTED_FOR else State.AWAY

@@ -32,7 +32,7 @@ class ManagedInterface:
     tools: Tools
     private_key: Callable[[], PrivateKey]
     made_by: str | None = None
-    is_settled: bool = False
+    settled: tuple[object, ...] | None = None
 
     def ensure(self, server: ServerView) -> list[Problem]:
         """Make what is missing and mend what differs; peers are left as they are.
@@ -42,15 +42,19 @@ class ManagedInterface:
         """
         device = Link(self.tools, server.interface, obfuscated=bool(server.obfuscation))
         if not link.exists(server.interface):
-            self.is_settled = False
+            self.settled = None
             self.made_by = device.create()
-        if not self.is_settled:
+        if not self.is_settled(server):
             self.configure(server)
         pool = server.pool
         device.settle([address for address in (pool.server_ipv4, pool.server_ipv6) if address], server.mtu)
         problems = self._ensure_way_out(server)
-        self.is_settled = True
+        self.settled = _to_settle(server)
         return problems
+
+    def is_settled(self, server: ServerView) -> bool:
+        """Whether the interface was given what the server's row says now."""
+        return self.settled == _to_settle(server)
 
     def configure(self, server: ServerView) -> None:
         """Give the interface its key, port and parameters. Raises as ``ensure``.
@@ -70,11 +74,15 @@ class ManagedInterface:
         for family in link.ensure_forwarding(server.pool.network6 is not None):
             problems.append(_forwarding_problem(family))
         try:
-            if not self.is_settled or not firewall.is_loaded(self.tools, server.interface):
+            if not self.is_settled(server) or not firewall.is_loaded(self.tools, server.interface):
                 firewall.load(self.tools, server.interface, server.pool)
         except ToolError as error:
             problems.append(problem_of(error, N_("Devices connect but reach only this server")))
         return problems
+
+
+def _to_settle(server: ServerView) -> tuple[object, ...]:
+    return (server.interface, server.public_key, server.listen_port, server.obfuscation, server.pool, server.mtu)
 
 
 def problem_of(error: ToolError | DecryptionFailed, title: str) -> Problem:

@@ -10,13 +10,14 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
 from sqlalchemy import Select, bindparam, delete, exists, func, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from webapp.domain.keys import PresharedKey, PrivateKey
 from webapp.domain.names import name_key, next_name, parse_name, parse_notes, safe_file_name
 from webapp.domain.states import State, profile_state
 from webapp.domain.wgconf import ClientConfig, generate_config
-from webapp.errors import N_, LimitReached, NameTaken, NotFound, NotReady
+from webapp.errors import N_, LimitReached, NameTaken, NotFound, NotReady, ToolRefused
 from webapp.models import DeletedProfile, PeerStatus, RevokedKey, User, VpnProfile
 from webapp.services import audit
 from webapp.services.allocator import KEPT_FOR, get_next_available_ip, release_address, take_back
@@ -145,8 +146,8 @@ class ProfileService:
     def create_profile(self, user_id: int, name: str, actor: Actor) -> ProfileView:
         """Store a new profile with keys and an address of its own, and wake the agent.
 
-        Raises InvalidFields, NameTaken, LimitReached, PoolExhausted or DatabaseUnusable; nothing was stored and
-        no address was taken then.
+        Raises InvalidFields, NameTaken, LimitReached, PoolExhausted, ToolRefused (``wg`` made a key that exists)
+        or DatabaseUnusable; nothing was stored and no address was taken then.
         """
         name = parse_name(name)
         # Keys come from a process of their own: never while the write lock is held. What is refused then has cost
@@ -158,7 +159,10 @@ class ProfileService:
         def work(session: Session) -> ProfileView:
             self._check_name_and_limit(session, user_id, name)
             server = self.servers.current(session)
+            taken = self.servers.taken_indexes(session, server)
             lease = get_next_available_ip(session, server.id, server.pool, now)
+            while lease.index in taken:
+                lease = get_next_available_ip(session, server.id, server.pool, now)
             row = VpnProfile(
                 user_id=user_id,
                 server_id=server.id,
@@ -181,7 +185,11 @@ class ProfileService:
             session.flush()
             return _view(row, None, server, is_disabled=False, now=now)
 
-        return self.db.transact(work)
+        try:
+            return self.db.transact(work)
+        except IntegrityError as error:
+            # Names and addresses were looked at in the transaction: what is left is a key that exists already.
+            raise ToolRefused(command="wg", reason="it made a key that is in use already") from error
 
     def _check_name_and_limit(self, session: Session, user_id: int, name: str) -> None:
         self._check_limit(session, user_id)
@@ -250,7 +258,8 @@ class ProfileService:
             query = query.order_by(VpnProfile.id.desc())
             if before > 0:
                 query = query.where(VpnProfile.id < before)
-        rows = session.execute(query.limit(min(limit, LARGEST_PAGE) + 1)).all()
+        limit = min(limit, LARGEST_PAGE)
+        rows = session.execute(query.limit(limit + 1)).all()
         views = [_view(row, status, server, is_disabled=off, now=now) for row, status, off in rows]
         views = self._with_reasons(session, server, views)
         if len(views) <= limit:

@@ -74,7 +74,8 @@ class Desired:
 class Outcome:
     """What one reconciliation did and saw.
 
-    ``state`` is the interface as it was left (None: there is none). ``strangers`` are keys on it that are not
+    ``withheld`` are our keys that were not added, because a stranger that stays holds their address. ``state`` is
+    the interface as it was left (None: there is none). ``strangers`` are keys on it that are not
     ours; ``unreadable`` are profiles whose preshared key does not open; ``unconfirmed`` are keys that the command
     took and the interface does not show.
     """
@@ -83,6 +84,7 @@ class Outcome:
     removed: int
     state: InterfaceState | None
     strangers: tuple[str, ...]
+    withheld: tuple[str, ...]
     unreadable: tuple[int, ...]
     unconfirmed: tuple[str, ...]
 
@@ -175,7 +177,8 @@ class Reconciler:
         desired = self._read(now)
         state = wg.show()
         actual = {} if state is None else state.peers
-        to_add, unreadable = _peers_to_add(desired, actual, self._keys)
+        held = {} if removes_strangers else _addresses_of_strangers(desired, actual)
+        to_add, withheld, unreadable = _peers_to_add(desired, actual, held, self._keys)
         to_remove = _keys_to_remove(desired, actual, removes_strangers)
         if state is not None and to_remove:
             wg.remove_peers(to_remove)
@@ -194,6 +197,7 @@ class Reconciler:
             len(to_remove),
             state,
             tuple(sorted(actual.keys() - desired.ours - desired.released)),
+            withheld,
             unreadable,
             tuple(key for key in desired.peers if key not in actual),
         )
@@ -209,10 +213,16 @@ class Reconciler:
         return self._desired
 
 
+def _addresses_of_strangers(desired: Desired, actual: Mapping[str, PeerState]) -> Mapping[str, str]:
+    """Return whose each network is, of the peers that are not ours: ``wg`` would move it without a word."""
+    known = desired.ours | desired.released
+    return {network: key for key, peer in actual.items() if key not in known for network in peer.allowed_ips.split(",")}
+
+
 def _peers_to_add(
-    desired: Desired, actual: Mapping[str, PeerState], keys: PresharedKeys
-) -> tuple[list[ServerPeer], tuple[int, ...]]:
-    to_add, unreadable = [], []
+    desired: Desired, actual: Mapping[str, PeerState], held: Mapping[str, str], keys: PresharedKeys
+) -> tuple[list[ServerPeer], tuple[str, ...], tuple[int, ...]]:
+    to_add, withheld, unreadable = [], [], []
     for public_key, peer in desired.peers.items():
         try:
             preshared = keys.open(public_key, peer.sealed_preshared_key)
@@ -226,9 +236,12 @@ def _peers_to_add(
             and present.preshared_key == preshared.to_base64()
         ):
             continue
+        if any(address in held for address in peer.allowed_ips):
+            withheld.append(public_key)
+            continue
         networks = tuple(ip_network(address) for address in peer.allowed_ips)
         to_add.append(ServerPeer(PublicKey.from_base64(public_key), preshared, networks))
-    return to_add, tuple(unreadable)
+    return to_add, tuple(withheld), tuple(unreadable)
 
 
 def _keys_to_remove(desired: Desired, actual: Mapping[str, PeerState], removes_strangers: bool) -> list[str]:

@@ -164,8 +164,20 @@ class ServerService:
         self.clock = clock
 
     def current(self, session: Session) -> ServerView:
-        """Return the server of this deployment. There is one from the first ``db upgrade`` on."""
-        return view_of(session.scalars(_FIRST).one())
+        """Return the server of this deployment. There is one from the first ``db upgrade`` on.
+
+        Raises SettingsInvalid where that command did not end well.
+        """
+        row = session.scalars(_FIRST).one_or_none()
+        if row is None:
+            raise SettingsInvalid(["DATABASE_URL: this database has no server yet; type: postern db upgrade"])
+        return view_of(row)
+
+    def taken_indexes(self, session: Session, server: ServerView) -> frozenset[int]:
+        """Return the indexes whose addresses strangers hold on an adopted interface, as the agent last saw it."""
+        if server.mode != "adopt":
+            return frozenset()
+        return frozenset(self.report(session, server.id).facts.get("taken_indexes", ()))
 
     def prepare(
         self, wanted_mode: str, tools: Tools, *, interface_exists: bool, can_manage: bool

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from webapp.errors import DatabaseUnusable
 from webapp.models import SignInSession, User
 from webapp.services import audit
 from webapp.services.accounts import Person, person_of
@@ -84,7 +86,8 @@ class SessionService:
         return SignedIn(person_of(user), row.id)
 
     def _mark_seen(self, row_id: int, now: datetime) -> None:
-        with self.db.write() as session:
+        # Only bookkeeping: a busy or full database must not shut people out of their pages.
+        with suppress(DatabaseUnusable), self.db.write() as session:
             session.execute(update(SignInSession).where(SignInSession.id == row_id).values(last_seen_at=now))
 
     def close_session(self, session_id: int, actor: Actor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,7 +11,7 @@ from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from webapp.domain.names import parse_name
-from webapp.errors import N_, FieldProblem, InvalidFields, NotFound
+from webapp.errors import N_, DatabaseUnusable, FieldProblem, InvalidFields, NotFound
 from webapp.models import ApiToken, User
 from webapp.services import audit
 from webapp.services.accounts import Person, person_of
@@ -124,6 +125,7 @@ class TokenService:
         if user.disabled or (row.expires_at is not None and row.expires_at <= now):
             return None
         if row.last_used_at is None or now - row.last_used_at >= USED_EVERY:
-            with self.db.write() as write:
+            # Only bookkeeping: a busy or full database must not shut scripts out of their files.
+            with suppress(DatabaseUnusable), self.db.write() as write:
                 write.execute(update(ApiToken).where(ApiToken.id == row.id).values(last_used_at=now))
         return TokenHolder(person_of(user), row.scope)
