@@ -299,13 +299,3 @@ class TestWords:
         ended = bare.run("--help")
         assert ended.code == 0
         assert [name for name in self.COMMANDS if name not in ended.out] == []
-
-    @pytest.mark.xfail(reason="bug: DESIGN.md, section 4, promises it; not written yet")
-    def test_help_lists_import(self, bare: Shell) -> None:
-        assert "    import " in bare.run("--help").out
-
-    @pytest.mark.parametrize("words", [(), ("nonsense",), ("user",), ("profile", "create", "phone"), ("db",)])
-    def test_wrong_words_end_with_2(self, bare: Shell, words: tuple[str, ...]) -> None:
-        ended = bare.run(*words)
-        assert (ended.code, ended.out) == (2, "")
-        assert ended.err.startswith("usage: postern")
