@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, astuple
 from datetime import datetime, timedelta
@@ -18,6 +18,7 @@ from typing import IO
 from sqlalchemy import select, update
 
 from webapp.domain.keys import PrivateKey
+from webapp.domain.wgconf import ServerPeer
 from webapp.errors import N_, AppError, DecryptionFailed, ToolError
 from webapp.models import AgentReport, Server
 from webapp.services import host, link
@@ -38,6 +39,22 @@ MANY_PEERS = 500
 TRAPS_EVERY_S = 30.0
 CHORES_EVERY_S = 600.0
 REPORT_EVERY = timedelta(seconds=10)
+
+
+class _NoInterface:
+    """Stands in where there is no interface to look at."""
+
+    def show(self) -> None:
+        return None
+
+    def add_peers(self, peers: Iterable[ServerPeer]) -> None:
+        raise AssertionError("there is no interface")
+
+    def remove_peers(self, public_keys: Sequence[str]) -> None:
+        raise AssertionError("there is no interface")
+
+
+NO_INTERFACE = _NoInterface()
 
 
 class Agent:
@@ -107,6 +124,9 @@ class Agent:
             log.warning("%s: %s", server.interface, error)
             self._interface.settled = None
             problems.append(problem_of(error, N_("The tunnel cannot be brought up to date")))
+            if not link.exists(server.interface):
+                # Nobody is let in by an interface that is not there: the pages must not say "ready".
+                self._reconciler.reconcile(NO_INTERFACE, self.clock(), removes_strangers=False)
         if outcome is not None:
             problems += _problems_of(outcome, server)
         problems += self._tidy(server)
@@ -159,7 +179,12 @@ class Agent:
             session.execute(
                 update(Server)
                 .where(Server.id == server.id)
-                .values(public_key=public_key, listen_port=listen_port, revision=Server.revision + 1)
+                .values(
+                    public_key=public_key,
+                    private_key=None,  # Whatever key was made here before, this interface does not have it.
+                    listen_port=listen_port,
+                    revision=Server.revision + 1,
+                )
             )
             ring(session)
 

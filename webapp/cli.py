@@ -211,7 +211,7 @@ def run_agent(arguments: argparse.Namespace) -> int:
                 services.servers,
                 services.tools,
                 services.clock,
-                chores=[services.profiles.forget_deleted],
+                chores=[services.profiles.forget_deleted, services.accounts.forget_old_tries],
             )
             if arguments.once:
                 agent.cycle()

@@ -239,6 +239,8 @@ class DeletedProfile(Base):
     public_key: Mapped[str] = mapped_column(String(44), unique=True)
     preshared_key: Mapped[bytes]
     address_index: Mapped[int] = mapped_column(BigInteger)
+    ipv4_address: Mapped[str] = mapped_column(String(15))
+    enabled: Mapped[bool]
     expires_at: Mapped[datetime | None]
     notes: Mapped[str] = mapped_column(String(1000), default="")
     created_at: Mapped[datetime]

@@ -33,6 +33,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 INTERFACE_MODES = ("auto", "manage", "adopt", "off")
 WELL_KNOWN_SECRETS = ("change", "secret", "password", "example", "your-", "dev")
+WELL_KNOWN_PASSWORDS = frozenset(
+    ("password", "password1", "changeme", "change-me", "12345678", "123456789", "qwertyui", "adminadmin", "postern1")
+)
 SECRET_CHARACTERS = 32
 _INTERFACE_NAME = re.compile(r"[a-zA-Z0-9_=+.-]{1,15}")
 _HOST_NAME = re.compile(r"(?!-)[a-zA-Z0-9-]{1,63}(?<!-)(\.(?!-)[a-zA-Z0-9-]{1,63}(?<!-))*\.?")
@@ -180,6 +183,8 @@ class _Reader:
             self.problems.append("ADMIN_USERNAME, ADMIN_PASSWORD: set both or neither")
         if settings.admin_password is not None and not 8 <= len(settings.admin_password) <= 256:
             self.problems.append("ADMIN_PASSWORD: 8 to 256 characters")
+        elif settings.admin_password is not None and settings.admin_password.lower() in WELL_KNOWN_PASSWORDS:
+            self.problems.append("ADMIN_PASSWORD: is the first that anybody would try; four random words work well")
         if server.network is not None or server.network6 is not None:
             try:
                 Pool(server.network or IPv4Network("10.8.0.0/24"), server.network6)

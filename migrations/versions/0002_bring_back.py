@@ -25,6 +25,8 @@ def upgrade() -> None:
         sa.Column("public_key", sa.String(44), nullable=False),
         sa.Column("preshared_key", sa.LargeBinary(), nullable=False),
         sa.Column("address_index", sa.BigInteger(), nullable=False),
+        sa.Column("ipv4_address", sa.String(15), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("notes", sa.String(1000), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),

@@ -187,7 +187,7 @@ def test_copy_copies_the_line_and_says_so(furnished: Deployment, open_page: Call
     expect(page.locator("#said")).to_have_text("Copied")
     copied = page.evaluate("() => navigator.clipboard.readText()")
     assert copied == f'curl -fsSO -H "Authorization: Bearer $TOKEN" {furnished.url}/profiles/phone.conf'
-    expect(page.get_by_role("button", name="Copy")).to_be_visible(timeout=5000)
+    expect(page.get_by_role("button", name="Copy")).to_be_visible()
 
 
 def test_without_javascript_there_is_no_copy_button_that_does_nothing(

@@ -50,6 +50,10 @@ class Pool:
         self._check(index)
         return None if self.network6 is None else self.network6[index]
 
+    def holds(self, index: int, ipv4: str) -> bool:
+        """Whether the pool has the index, and means that IPv4 address by it."""
+        return FIRST_INDEX <= index <= self.last_index and str(self.network[index]) == ipv4
+
     def index(self, address: IPv4Address) -> int:
         """Return the index of an IPv4 address; the reverse of ``ipv4``. Raises ValueError outside the pool."""
         index = int(address) - int(self.network.network_address)

@@ -179,6 +179,11 @@ class AccountService:
             throttle.forget_old(session, now)
         return person_of(row)
 
+    def forget_old_tries(self) -> None:
+        """Remove counters of wrong passwords whose window has passed; a chore of the agent."""
+        with self.db.write() as session:
+            throttle.forget_old(session, self.clock())
+
     def find(self, username: str) -> Person:
         """Return the person of that name. Raises NotFound."""
         username = _storable(username)

@@ -122,7 +122,12 @@ def engine_options(url: str) -> dict[str, Any]:
     else:
         options["pool_pre_ping"] = True
         # The limits are of each session: a lock or a lost client must never hold up everybody.
-        limits = {"lock_timeout": "10s", "statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s"}
+        limits = {
+            "timezone": "UTC",
+            "lock_timeout": "10s",
+            "statement_timeout": "30s",
+            "idle_in_transaction_session_timeout": "60s",
+        }
         words = " ".join(f"-c {name}={value}" for name, value in limits.items())
         options["connect_args"] = {"connect_timeout": 5, "options": words}
     return options

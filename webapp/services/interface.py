@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from webapp.domain.keys import PrivateKey
 from webapp.domain.wgconf import render_interface
-from webapp.errors import N_, DecryptionFailed, ToolError, ToolForbidden, ToolMissing
+from webapp.errors import N_, DecryptionFailed, ToolError, ToolForbidden, ToolMissing, ToolRefused
 from webapp.services import firewall, link
 from webapp.services.link import Link
 from webapp.services.servers import Problem, ServerView
@@ -41,6 +41,8 @@ class ManagedInterface:
         when the interface itself cannot be had, DecryptionFailed when its key cannot be read.
         """
         device = Link(self.tools, server.interface, obfuscated=bool(server.obfuscation))
+        if self.tools.ip is not None and not self.is_settled(server):
+            self._check_overlap(server)
         if not link.exists(server.interface):
             self.settled = None
             self.made_by = device.create()
@@ -55,6 +57,16 @@ class ManagedInterface:
     def is_settled(self, server: ServerView) -> bool:
         """Whether the interface was given what the server's row says now."""
         return self.settled == _to_settle(server)
+
+    def _check_overlap(self, server: ServerView) -> None:
+        """Refuse a pool that the host itself lives in: its own network would be led into the tunnel."""
+        networks = [network for network in (server.pool.network, server.pool.network6) if network is not None]
+        other = link.overlapping(self.tools, server.interface, networks)
+        if other is not None:
+            sentence = N_(
+                "The devices' network %(pool)s overlaps the host's own (%(other)s). Choose another WG_NETWORK."
+            )
+            raise ToolRefused(sentence, pool=", ".join(map(str, networks)), other=other)
 
     def configure(self, server: ServerView) -> None:
         """Give the interface its key, port and parameters. Raises as ``ensure``.
@@ -94,11 +106,12 @@ def problem_of(error: ToolError | DecryptionFailed, title: str) -> Problem:
 
 
 def _forwarding_problem(family: str) -> Problem:
-    if family == "ipv6 accept_ra":
+    if family.startswith("accept_ra "):
+        device = family.removeprefix("accept_ra ").replace(".", "/")
         return Problem(
             N_("IPv6 is not passed on"),
             N_("This host gets its own IPv6 from router advertisements and would lose it. Type this first:"),
-            "sysctl -w net.ipv6.conf.all.accept_ra=2 && sysctl -w net.ipv6.conf.default.accept_ra=2",
+            f"sysctl -w net.ipv6.conf.{device}.accept_ra=2",
         )
     if family == "ipv6":
         return Problem(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from collections.abc import Sequence
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,8 @@ def ensure_forwarding(has_ipv6: bool) -> list[str]:
     """Let the kernel pass packets on between interfaces; return the families that could not be switched on.
 
     IPv6 forwarding makes the kernel ignore router advertisements (ip-sysctl, accept_ra): where a default route
-    came from one, it is left off and "ipv6 accept_ra" is returned, because the host would lose its own network.
+    came from one, it is left off and "accept_ra DEVICE" is returned for each such interface, because the host
+    would lose its own network.
     Raises nothing.
     """
     refused = []
@@ -140,8 +142,9 @@ def ensure_forwarding(has_ipv6: bool) -> list[str]:
         refused.append("ipv4")
     if has_ipv6:
         forwarding = SYSCTL / "ipv6/conf/all/forwarding"
-        if _read(forwarding) != "1" and _lives_by_router_advertisements():
-            refused.append("ipv6 accept_ra")
+        listeners = _listeners_to_routers() if _read(forwarding) != "1" else []
+        if listeners:
+            refused += [f"accept_ra {device}" for device in listeners]
         elif not _switch_on(forwarding):
             refused.append("ipv6")
     return refused
@@ -168,17 +171,33 @@ RTF_ADDRCONF = 0x00040000
 """linux/ipv6_route.h: this route was learned from a router advertisement."""
 
 
-def _lives_by_router_advertisements() -> bool:
-    """Whether an IPv6 default route was learned by an interface that will not listen once forwarding is on."""
+def _listeners_to_routers() -> list[str]:
+    """Return the interfaces that learned an IPv6 default route and will not listen once forwarding is on."""
     try:
         lines = Path("/proc/net/ipv6_route").read_text(encoding="ascii").splitlines()
     except OSError:
-        return False
+        return []
+    found = set()
     for line in lines:
         words = line.split()
         is_default = words[0] == "0" * 32 and words[1] == "00"
-        if is_default and int(words[8], 16) & RTF_ADDRCONF:
-            accept = _read(SYSCTL / "ipv6/conf" / words[9] / "accept_ra")
-            if accept == "1":
-                return True
-    return False
+        is_learned = is_default and bool(int(words[8], 16) & RTF_ADDRCONF)
+        if is_learned and _read(SYSCTL / "ipv6/conf" / words[9] / "accept_ra") == "1":
+            found.add(words[9])
+    return sorted(found)
+
+
+def overlapping(tools: Tools, name: str, networks: Sequence[IPv4Network | IPv6Network]) -> str | None:
+    """Return "DEVICE ADDRESS" of another interface whose network overlaps one of these, or None. Raises ToolError."""
+    try:
+        listing = json.loads(run([tools.ip, "-json", "address", "show"], command="ip"))
+    except ValueError as error:
+        raise ToolRefused(command="ip", reason="its output cannot be understood") from error
+    for device in listing:
+        for item in device.get("addr_info", []):
+            other = ip_interface(f"{item['local']}/{item['prefixlen']}").network
+            if device.get("ifname") != name and any(
+                network.version == other.version and network.overlaps(other) for network in networks
+            ):
+                return f"{device['ifname']} {item['local']}/{item['prefixlen']}"
+    return None

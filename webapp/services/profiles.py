@@ -42,6 +42,8 @@ KEPT_COLUMNS = (
     "public_key",
     "preshared_key",
     "address_index",
+    "ipv4_address",
+    "enabled",
     "expires_at",
     "notes",
     "created_at",
@@ -49,7 +51,8 @@ KEPT_COLUMNS = (
 )
 """What a deleted profile keeps for the day in which it can be brought back."""
 # Built once: putting a statement together costs four times what running it does (docs/benchmarks.md).
-_LIMIT = select(User.profile_limit).where(User.id == bindparam("user_id"))
+# The row is locked (nothing on SQLite, which has one writer): two at once must not both find room.
+_LIMIT = select(User.profile_limit).where(User.id == bindparam("user_id")).with_for_update()
 _IS_NAME_TAKEN = select(
     exists().where(
         VpnProfile.user_id == bindparam("user_id"),
@@ -458,6 +461,8 @@ class ProfileService:
                 raise NotFound
             self._check_limit(session, user_id)
             server = self.servers.current(session)
+            if not server.pool.holds(kept.address_index, kept.ipv4_address):
+                raise NotFound  # The pool changed: the file on the device would name another address.
             name = next_name(kept.name, self._is_taken(session, user_id), may_keep=True)
             ipv6 = server.pool.ipv6(kept.address_index)
             values = {column: getattr(kept, column) for column in KEPT_COLUMNS} | {"name": name}
@@ -465,9 +470,7 @@ class ProfileService:
                 **values,
                 name_key=name_key(name),
                 file_name=self._free_file_name(session, user_id, name),
-                ipv4_address=str(server.pool.ipv4(kept.address_index)),
                 ipv6_address=None if ipv6 is None else str(ipv6),
-                enabled=True,
             )
             status = PeerStatus(
                 profile_id=kept.id,

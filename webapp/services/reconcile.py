@@ -13,6 +13,7 @@ from ipaddress import ip_network
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from webapp.domain.keys import PresharedKey, PublicKey
@@ -54,10 +55,12 @@ class DesiredPeer:
 class Desired:
     """What should be true of one server, read in one snapshot: never a part of it.
 
-    ``change_seq`` is the snapshot's; ``valid_until`` is when the next profile expires (None: none will). ``ours``
-    are all keys of our profiles, also those that are off; ``released`` those whose removal is not confirmed yet.
+    ``read_at`` and ``change_seq`` are the snapshot's; ``valid_until`` is when the next profile expires (None: none
+    will). ``ours`` are all keys of our profiles, also those that are off; ``released`` those whose removal is not
+    confirmed yet.
     """
 
+    read_at: datetime
     change_seq: int
     valid_until: datetime | None
     peers: Mapping[str, DesiredPeer]
@@ -66,8 +69,9 @@ class Desired:
     statuses: Mapping[int, StoredStatus]
 
     def holds(self, change_seq: int, now: datetime) -> bool:
-        """Whether the snapshot is still true: nothing changed since, and nobody expired."""
-        return self.change_seq == change_seq and (self.valid_until is None or self.valid_until > now)
+        """Whether the snapshot is still true: nothing changed since, nobody expired, no clock was put back."""
+        is_in_time = self.read_at <= now and (self.valid_until is None or self.valid_until > now)
+        return self.change_seq == change_seq and is_in_time
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,7 @@ def load_desired(session: Session, server_id: int, now: datetime) -> Desired:
         .where(VpnProfile.server_id == server_id)
     )
     return Desired(
+        now,
         change_seq,
         min((row.expires_at for row in rows if row.expires_at and row.expires_at > now), default=None),
         peers,
@@ -180,6 +185,9 @@ class Reconciler:
         held = {} if removes_strangers else _addresses_of_strangers(desired, actual)
         to_add, withheld, unreadable = _peers_to_add(desired, actual, held, self._keys)
         to_remove = _keys_to_remove(desired, actual, removes_strangers)
+        if not removes_strangers:
+            # What awg-quick brings back from its own file after a restart stays revoked.
+            to_remove += self._revoked_among(sorted(actual.keys() - desired.ours - desired.released))
         if state is not None and to_remove:
             wg.remove_peers(to_remove)
         if state is not None and to_add:
@@ -190,7 +198,11 @@ class Reconciler:
             actual = {} if state is None else state.peers
         # An interface that cannot be seen proves nothing about the keys that should be gone from it.
         gone = [] if state is None else [key for key in desired.released if key not in actual]
-        if _store(self.db, self.server_id, desired, actual, gone, now):
+        try:
+            is_changed = _store(self.db, self.server_id, desired, actual, gone, now)
+        except IntegrityError:
+            is_changed = True  # A profile came or went since the snapshot: the next look sees it.
+        if is_changed:
             self._desired = None
         return Outcome(
             len(to_add),
@@ -201,6 +213,15 @@ class Reconciler:
             unreadable,
             tuple(key for key in desired.peers if key not in actual),
         )
+
+    def _revoked_among(self, public_keys: Sequence[str]) -> list[str]:
+        """Return those of the keys that were ever revoked and not brought back."""
+        found: list[str] = []
+        with self.db.read() as session:
+            for start in range(0, len(public_keys), 500):
+                chunk = public_keys[start : start + 500]
+                found += session.scalars(select(RevokedKey.public_key).where(RevokedKey.public_key.in_(chunk)))
+        return found
 
     def _read(self, now: datetime) -> Desired:
         """Return the desired peers: the remembered ones while nothing changed and nobody expired."""

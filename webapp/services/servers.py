@@ -210,6 +210,9 @@ class ServerService:
                 session.add(AddressSequence(server_id=row.id, next_index=FIRST_INDEX))
             may_generate = is_new or (row.interface_mode == "off" and mode == "manage" and not has_profiles)
             before = _what_clients_know(row)
+            if mode == "adopt" and row.interface_mode != "adopt":
+                # The key is the interface's own; the agent reads it there.
+                row.public_key = row.private_key = None
             row.interface_mode = mode
             self._apply_keys(row, mode, fresh_pair.private)
             self._apply_pinned(session, row, has_profiles)

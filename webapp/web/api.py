@@ -128,7 +128,10 @@ def _moment(text: str) -> datetime:
         value = datetime.fromisoformat(text)
         if value.tzinfo is None:
             raise ValueError("no time zone")
-        return value.astimezone(UTC)
+        value = value.astimezone(UTC)
+        if not 2000 <= value.year <= 9000:
+            raise ValueError("a year that not every database and calendar holds")
+        return value
     except (ValueError, OverflowError) as error:
         sentence = N_("Give a moment with its time zone, such as 2027-01-31T12:00:00Z.")
         raise InvalidFields([FieldProblem("expires_at", sentence)]) from error

@@ -219,7 +219,10 @@ def _end_of_day(text: str) -> datetime | None:
     if not text.strip():
         return None
     try:
-        return datetime.combine(date.fromisoformat(text.strip()), time.min, UTC) + timedelta(days=1)
+        day = date.fromisoformat(text.strip())
+        if not 2000 <= day.year <= 9000:
+            raise ValueError("a year that not every database and calendar holds")
+        return datetime.combine(day, time.min, UTC) + timedelta(days=1)
     except (ValueError, OverflowError) as error:
         sentence = N_("Give a day such as 2027-01-31, or nothing.")
         raise InvalidFields([FieldProblem("expires_on", sentence)]) from error
@@ -228,7 +231,7 @@ def _end_of_day(text: str) -> datetime | None:
 def curl_line(profile: ProfileView) -> str:
     """Return the line that fetches the file in a script, ready to copy; the token stays the person's to fill in."""
     address = f"{services().settings.public_url}/profiles/{quote(profile.name)}.conf"
-    is_safe = FILE_NAME.fullmatch(profile.name) is not None
+    is_safe = FILE_NAME.fullmatch(profile.name) is not None and quote(profile.name) == profile.name
     output = "-fsSO" if is_safe else f"-fsS -o {profile.file_name}.conf"
     return f'curl {output} -H "Authorization: Bearer $TOKEN" {address}'
 
