@@ -112,10 +112,6 @@ class TestRun:
         assert run([script("sleep 3 &\necho done")], timeout_s=2) == b"done\n"
         assert time.monotonic() - start < 1
 
-    def test_a_grandchild_that_never_stops_printing_is_refused(self, script: Script) -> None:
-        with pytest.raises(ToolRefused, match=r"^wg refused: it printed more than 16 MiB$"):
-            run([script("yes >&1 & sleep 0.05; exit 0")], timeout_s=2)
-
     def test_more_than_16_mib_is_refused_in_bounded_memory(self, script: Script) -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with pytest.raises(ToolRefused, match=r"^wg refused: it printed more than 16 MiB$"):
