@@ -148,6 +148,8 @@ class VpnProfile(Base):
         UniqueConstraint("server_id", "address_index"),
         UniqueConstraint("server_id", "ipv4_address"),
         UniqueConstraint("server_id", "ipv6_address"),
+        # A page of a person's list is read from it, without sorting the rest.
+        Index("ix_vpn_profiles_user_id_id", "user_id", "id"),
         # A deleted profile's id is never given to another one.
         {"sqlite_autoincrement": True},
     )

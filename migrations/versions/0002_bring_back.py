@@ -52,5 +52,6 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["server_id"], ["servers.id"], name="fk_revoked_keys_server_id"),
     )
     op.create_index("ix_revoked_keys_confirmed_absent_at", "revoked_keys", ["confirmed_absent_at"])
+    op.create_index("ix_vpn_profiles_user_id_id", "vpn_profiles", ["user_id", "id"])
     with op.batch_alter_table("released_addresses") as table:
         table.add_column(sa.Column("kept_until", sa.DateTime(timezone=True), nullable=True))

@@ -17,7 +17,7 @@ from tests.e2e.network import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 90
-"""How long a start may take on a slow machine; it takes about three seconds, and 22 were seen on a machine with four times the work it can do."""
+"""How long a start may take on a slow machine; it takes about three seconds, and 22 where four times too much runs."""
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
