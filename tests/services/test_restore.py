@@ -31,6 +31,7 @@ from webapp.models import (
     RevokedKey,
     Server,
     SignInSession,
+    User,
     VpnProfile,
 )
 from webapp.services import migrator, restore
@@ -345,8 +346,21 @@ class TestRestore:
         assert made_since.ipv4_address == profile.ipv4_address
         house.restore()
         assert house.rows(ReleasedAddress.public_key) == [made_since.public_key]
+        assert house.rows(DeletedProfile.id) == []
         with pytest.raises(NotFound):
             house.services.profiles.restore_profile(house.alice, profile.id, CONSOLE)
+
+    def test_a_strangers_deleted_profile_is_not_given_to_who_has_their_number_then(self, house: House) -> None:
+        """In another installation the same id is another person."""
+        house.create("phone")
+        house.back_up()
+        deleted = house.create("kept for its person")
+        house.delete(deleted)
+        with house.db.write() as session:
+            session.execute(update(User).values(created_at=NOW - DAY))
+        house.restore()
+        assert house.rows(DeletedProfile.id) == []
+        assert house.rows(ReleasedAddress.public_key) == [deleted.public_key], "the address rests all the same"
 
     def test_the_change_is_audited_seen_by_the_agent_and_the_log_between_is_kept(
         self, house: House, clock: Clock

@@ -120,6 +120,9 @@ def test_every_value_of_every_table_arrives_on_the_other_database(
     copied = copy_database(each_services.db, target)
     assert all(total.rows > 0 for total in copied.values())
     assert sums(target) == sums(each_services.db) == copied
+    with target.read() as session:
+        unanswered = session.scalar(text("SELECT count(*) FROM agent_requests WHERE answer IS NULL"))
+    assert unanswered == 1, "an empty cell is empty, not the word null"
 
 
 @EACH_TARGET
