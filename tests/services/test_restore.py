@@ -546,6 +546,7 @@ def test_an_older_backup_is_migrated_in_a_copy(small: House, tmp_path: Path) -> 
 UNDO_TO_0001 = (
     "DROP TABLE deleted_profiles",
     "DROP TABLE revoked_keys",
+    "DROP INDEX ix_vpn_profiles_user_id_id",
     "ALTER TABLE released_addresses DROP COLUMN kept_until",
     "UPDATE alembic_version SET version_num = '0001'",
 )

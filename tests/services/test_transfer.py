@@ -220,6 +220,16 @@ class TestRefused:
             pass
         assert str(caught.value).startswith("FROM: its tables are version 0001, this code copies ")
 
+    def test_a_target_that_stores_something_else_is_left_empty(self, services: Services, target: Database) -> None:
+        services.accounts.create_user("alice", None, is_admin=False)
+        with target.write() as session:
+            session.execute(text("CREATE TRIGGER t AFTER INSERT ON users BEGIN UPDATE users SET role = 'admin'; END"))
+        with pytest.raises(CopyRefused) as caught:
+            copy_database(services.db, target)
+        assert str(caught.value) == "users is not the same in both. TO is empty."
+        with target.read() as session:
+            assert set(count_rows(session.connection()).values()) == {0}
+
     @pytest.mark.postgres
     @pytest.mark.parametrize(
         "damage",
